@@ -1,0 +1,1 @@
+//! The agent: event loop around the agent engine, journal file, recovery.

@@ -1,0 +1,2 @@
+//! Workload generators and scale runs.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The control plane: HTTP listeners and the event loop around the engines.

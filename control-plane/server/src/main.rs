@@ -1,0 +1,2 @@
+//! The control plane: HTTP listeners and the event loop around the engines.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Performs store operations: one trait, redb for one machine.

@@ -1,0 +1,3 @@
+//! One agent as one state machine: ledger, containers, updates.
+#![no_std]
+extern crate alloc;

@@ -1,0 +1,3 @@
+//! Decides which framework is offered which resources in one allocation cycle.
+#![no_std]
+extern crate alloc;

@@ -1,0 +1,1 @@
+//! Messages between agent and control plane, and the agent's journal frames, as validated rkyv bytes.

@@ -1,0 +1,2 @@
+//! Project chores: up, test, tidy, gen, bench, dist.
+fn main() {}
