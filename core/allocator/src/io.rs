@@ -1,0 +1,48 @@
+//! What goes into the allocator and what comes out.
+
+use muster_model::fence::Fence;
+use muster_model::node_message::{NodeMessage, Target, ToAllocator};
+use muster_model::store_op::Stored;
+use muster_model::{Duration, Milli};
+
+use alloc::vec::Vec;
+
+/// What an allocator is told at its start.
+#[derive(Clone, Debug)]
+pub struct AllocatorConfig {
+    /// Time between cycles over all agents when nothing triggers one earlier; refusals last at least so long.
+    pub allocation_interval: Duration,
+    /// An offer holds at least so many cpus, or at least `min_mem`. Mesos: 0.01.
+    pub min_cpus: Milli,
+    /// An offer holds at least so much memory, or at least `min_cpus`. Mesos: 32 MiB.
+    pub min_mem: Milli,
+}
+
+/// What happens to the allocator.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Input {
+    /// This node allocates now, with this fence and the policy of roles read after the swap. The engine asks owners
+    /// for their books; homes send their demand when they learn of it.
+    Took {
+        /// The fence.
+        fence: Fence,
+        /// Records of roles.
+        roles: Vec<Stored>,
+    },
+    /// Another node allocates: stop giving.
+    Lost,
+    /// A message of an owner or a home.
+    FromNode(ToAllocator),
+}
+
+/// What the allocator wants done, in this order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Output {
+    /// Send to another part. Grants go to owners before the offers go to homes.
+    Send {
+        /// To whom.
+        to: Target,
+        /// What.
+        message: NodeMessage,
+    },
+}
