@@ -213,6 +213,12 @@ pub enum ToHome {
         /// The offers.
         offers: Vec<Arc<Offer>>,
     },
+    /// From a new allocator to all homes: tell the demand of every framework again. The allocator sends it when it
+    /// takes over.
+    DemandWanted {
+        /// The allocator's fence.
+        allocator_fence: Fence,
+    },
     /// From the allocator: these offers are void.
     Rescinded {
         /// Whose.
