@@ -1,4 +1,5 @@
 //! What an agent and the owner of its shard say to each other. `agent-wire` encodes it, `sim` carries it as bytes.
+//! Which stream carries what, and the join token's form: docs/reference/agent-protocol.md.
 //!
 //! The walk of a session: the agent opens a connection, sends [`FromAgent::Hello`]; the owner answers
 //! [`ToAgent::Welcome`] with its fence; the agent journals the fence, then sends [`FromAgent::Picture`]; only then do
