@@ -1,0 +1,84 @@
+//! The numbers of QUIC that differ between a node with 100,000 connections and an agent with two.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::{IdleTimeout, TransportConfig, VarInt};
+
+/// Settings of an endpoint's connections and of its socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tuning {
+    /// How often a packet is sent when there is nothing to say. `None`: the other side does it.
+    pub keep_alive_interval: Option<Duration>,
+    /// Silence after which the connection is given up. The smaller of both sides' values counts.
+    pub idle_timeout: Duration,
+    /// Two-way streams that the peer may have open.
+    pub peer_bidi_streams_max: u32,
+    /// One-way streams that the peer may have open.
+    pub peer_uni_streams_max: u32,
+    /// Bytes of one stream that the peer may send ahead of the reader.
+    pub stream_window_bytes: u32,
+    /// Bytes of all streams of a connection that the peer may send ahead of the readers.
+    pub connection_window_bytes: u32,
+    /// Bytes of all streams that we keep until the peer confirms them; writers wait beyond.
+    pub send_window_bytes: u32,
+    /// Bytes of datagrams kept in each direction; the oldest are dropped beyond.
+    pub datagram_buffer_bytes: u32,
+    /// What the kernel keeps of arrived packets. It may give less (`net.core.rmem_max`).
+    pub socket_receive_bytes: usize,
+    /// What the kernel keeps of packets to send. It may give less (`net.core.wmem_max`).
+    pub socket_send_bytes: usize,
+}
+
+impl Tuning {
+    /// For a node: small windows, since they are multiplied by the number of agents; the agents keep connections alive.
+    pub const fn node(idle_timeout: Duration) -> Self {
+        Self {
+            keep_alive_interval: None,
+            idle_timeout,
+            peer_bidi_streams_max: 16,
+            peer_uni_streams_max: 16,
+            stream_window_bytes: 64 * 1024,
+            connection_window_bytes: 256 * 1024,
+            send_window_bytes: 256 * 1024,
+            datagram_buffer_bytes: 32 * 1024,
+            socket_receive_bytes: 4 * 1024 * 1024,
+            socket_send_bytes: 2 * 1024 * 1024,
+        }
+    }
+
+    /// For an agent: two connections, so windows may be larger; it keeps them alive at `keep_alive_interval`.
+    pub const fn agent(keep_alive_interval: Duration, idle_timeout: Duration) -> Self {
+        Self {
+            keep_alive_interval: Some(keep_alive_interval),
+            idle_timeout,
+            peer_bidi_streams_max: 32,
+            peer_uni_streams_max: 32,
+            stream_window_bytes: 256 * 1024,
+            connection_window_bytes: 1024 * 1024,
+            send_window_bytes: 1024 * 1024,
+            datagram_buffer_bytes: 32 * 1024,
+            socket_receive_bytes: 256 * 1024,
+            socket_send_bytes: 256 * 1024,
+        }
+    }
+
+    pub(super) fn transport(&self) -> Arc<TransportConfig> {
+        let mut transport = TransportConfig::default();
+        // An idle timeout beyond QUIC's range (2^62 ms) means none.
+        transport
+            .max_idle_timeout(IdleTimeout::try_from(self.idle_timeout).ok())
+            .keep_alive_interval(self.keep_alive_interval)
+            .max_concurrent_bidi_streams(VarInt::from_u32(self.peer_bidi_streams_max))
+            .max_concurrent_uni_streams(VarInt::from_u32(self.peer_uni_streams_max))
+            .stream_receive_window(VarInt::from_u32(self.stream_window_bytes))
+            .receive_window(VarInt::from_u32(self.connection_window_bytes))
+            .send_window(u64::from(self.send_window_bytes))
+            .datagram_receive_buffer_size(usize::try_from(self.datagram_buffer_bytes).ok())
+            .datagram_send_buffer_size(usize::try_from(self.datagram_buffer_bytes).unwrap_or(usize::MAX))
+            .crypto_buffer_size(16 * 1024)
+            // Streams of the same priority are served in turn, so one log does not hold up another.
+            .send_fairness(true);
+        Arc::new(transport)
+    }
+}
