@@ -7,10 +7,6 @@
 //! every protocol but the join one, a certificate of this cluster on the client's side too. Nothing is allocated
 //! because a peer announced a length; only received bytes take memory.
 #![deny(clippy::indexing_slicing)]
-#![cfg_attr(
-    test,
-    allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests may panic")
-)]
 
 pub mod http;
 pub mod limits;
