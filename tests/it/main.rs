@@ -1,0 +1,5 @@
+//! End-to-end tests against the built binaries. Names: `client_*` need installed clients, `vm_*` need QEMU.
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
+
+mod clients;
+mod vm;
