@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use muster_model::framework::Capabilities;
 use muster_model::node_message::{NodeMessage, Target, ToHome};
 use muster_model::scheduler::{Event, FrameworkCall, Subscribe};
-use muster_model::store_op::{PersistError, StoreOp, Stored};
+use muster_model::store_op::{Key, PersistError, StoreOp, Stored};
 use muster_model::{Duration, FrameworkId, NodeId, Uuid};
 
 /// One HTTP request that carries a SUBSCRIBE and then its stream; counted up by the shell, never used twice.
@@ -89,6 +89,20 @@ pub enum Input {
         /// Why.
         error: PersistError,
     },
+    /// Answer to [`Output::Read`].
+    Read {
+        /// Which.
+        seq: u64,
+        /// The records that exist, in any order; a key that is absent here does not exist in the store.
+        found: Vec<Stored>,
+    },
+    /// The store could not be read.
+    ReadFailed {
+        /// Which.
+        seq: u64,
+        /// Why.
+        error: PersistError,
+    },
 }
 
 /// How a call is answered.
@@ -162,6 +176,13 @@ pub enum Output {
         seq: u64,
         /// What is written, under which conditions.
         op: StoreOp,
+    },
+    /// Read these records from the store, after a conflict or a lost answer; answered by `Read` or `ReadFailed`.
+    Read {
+        /// Names the question; counted together with writes.
+        seq: u64,
+        /// Which records.
+        keys: Vec<Key>,
     },
     /// Something the shell logs once: a constant phrase and the facts.
     Note {

@@ -3,9 +3,9 @@
 use crate::framework::FrameworkInfo;
 use crate::offer::{Offer, Refusal};
 use crate::resource::Resources;
-use crate::status::TaskStatus;
-use crate::task::Task;
-use crate::{AgentId, Duration, ExecutorId, FrameworkId, OfferId, OperationId, Role, TaskId, Uuid};
+use crate::status::{Reason, TaskStatus};
+use crate::task::{Task, TaskState};
+use crate::{AgentId, Duration, ExecutorId, FrameworkId, OfferId, OperationId, Role, TaskId, Uuid, WallTime};
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
@@ -191,6 +191,22 @@ pub enum Event {
     Rescind(OfferId),
     /// A task's status.
     Update(Box<TaskStatus>),
+    /// A task was refused whose id breaks the id rules, so that it is no [`TaskId`]: an UPDATE by the control plane
+    /// (SOURCE_MASTER) without uuid.
+    TaskRefused {
+        /// The id as the client wrote it.
+        task_id: Arc<str>,
+        /// The agent of the offers.
+        agent_id: Option<AgentId>,
+        /// The state: TASK_ERROR, TASK_DROPPED or TASK_LOST.
+        state: TaskState,
+        /// Why.
+        reason: Reason,
+        /// The same for people.
+        message: Arc<str>,
+        /// When.
+        at: WallTime,
+    },
     /// An operation was refused: OPERATION_ERROR without uuid.
     OperationFailed {
         /// The framework's id for it.
