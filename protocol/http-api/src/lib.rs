@@ -1,1 +1,12 @@
 //! The HTTP faces: Mesos v1 messages in JSON and protobuf, RecordIO, Muster's own v1. No IO.
+//!
+//! - [`proto`]: the generated structs of every Mesos v1 message; [`json`] and [`json::decode_pb`] read and write them.
+//! - [`recordio`]: how streams of records are cut into bytes and back.
+
+pub mod json;
+pub mod mesos_v1;
+/// The generated messages: `proto::Offer`, `proto::scheduler::Call`, `proto::master::Response` and so on.
+#[rustfmt::skip]
+#[path = "gen/mod.rs"]
+pub mod proto;
+pub mod recordio;
