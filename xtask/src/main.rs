@@ -2,6 +2,7 @@
 #![expect(clippy::print_stdout, reason = "a command-line program")]
 
 mod dist;
+mod r#gen;
 mod packages;
 mod steps;
 mod test;
@@ -49,6 +50,12 @@ enum Chore {
     Test(test::Options),
     /// Check the rules that the compiler does not know: layers, licences, headers, names
     Tidy,
+    /// Write the code that is generated from protocol/http-api/proto
+    Gen {
+        /// Only compare it with what is checked in
+        #[arg(long)]
+        check: bool,
+    },
     /// Build the stripped static binaries into target/dist/
     Dist,
     /// Run a workload of bench/ with release binaries, for example `bench footprint`
@@ -74,6 +81,7 @@ fn main() -> ExitCode {
         Chore::Down { rest } => up::down(&root, &rest),
         Chore::Test(options) => test::run(&root, &options),
         Chore::Tidy => tidy::run(&root),
+        Chore::Gen { check } => r#gen::run(if check { r#gen::Mode::Check } else { r#gen::Mode::Write }),
         Chore::Dist => dist::run(&root).map(|_| ()),
         Chore::Bench { rest } => up::bench(&root, &rest),
         Chore::Golden { update } => test::golden(&root, update),

@@ -33,6 +33,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
         let arguments = ["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"];
         steps::check(cargo(root).args(arguments), minutes(15))
     });
+    steps.step("generated code", || crate::r#gen::run(crate::r#gen::Mode::Check).map(|()| Tally::ONE_PASSED));
     steps.step("tidy", || tidy::run(root).map(|()| Tally::ONE_PASSED));
 
     let built = steps
