@@ -59,7 +59,8 @@ pub enum Input {
         /// Which.
         shard: ShardId,
     },
-    /// A machine was admitted to one of the shards; the store has its record.
+    /// A machine was admitted to one of the shards, its record was changed by somebody else (an operator), or it answers
+    /// [`Output::ReadAgent`]; the store has this record. An older revision than the known one is ignored.
     AgentAdmitted(Stored),
     /// An agent has connected, proved its certificate and said hello.
     SessionOpened {
@@ -88,7 +89,8 @@ pub enum Input {
         /// Why, for people.
         why: Arc<str>,
     },
-    /// A message on a session after Hello.
+    /// A message on a session after Hello. Messages of one session come in the order in which the agent sent them: a
+    /// picture is later than the `OrdersTaken` before it.
     FromAgent {
         /// The connection.
         session: SessionId,
@@ -143,6 +145,12 @@ pub enum Output {
         seq: u64,
         /// What is written, under which conditions.
         op: StoreOp,
+    },
+    /// Read the agent's record again: a write met a change or its outcome is unknown. Answered by `AgentAdmitted`, or
+    /// by `ShardLost` if the shard's record is no longer this node's.
+    ReadAgent {
+        /// Whose.
+        agent_id: AgentId,
     },
     /// Something a person may want to know; the shell logs it once.
     Note(Note),
