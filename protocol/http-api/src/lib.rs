@@ -5,6 +5,7 @@
 
 pub mod json;
 pub mod mesos_v1;
+pub mod muster_v1;
 /// The generated messages: `proto::Offer`, `proto::scheduler::Call`, `proto::master::Response` and so on.
 #[rustfmt::skip]
 #[path = "gen/mod.rs"]
