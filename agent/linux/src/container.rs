@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::cgroup::{CgroupError, Group, signal_all};
 use crate::proc::{ProcessId, boot_id};
-use crate::runtime_dir::{Exit, Identity, RuntimeDir, RuntimeDirError};
+use crate::runtime_dir::{Ended, Exit, Identity, RuntimeDir, RuntimeDirError};
 use crate::supervisor::descendants;
 use crate::sys;
 
@@ -47,6 +47,10 @@ impl Container {
                 None => Found::NeverStarted,
             });
         };
+        // A failed start is final while its supervisor still closes up.
+        if let Some(exit) = dir.read_exit()?.filter(|exit| matches!(exit.ended, Ended::NotStarted { .. })) {
+            return Ok(Found::Ended(exit, identity.group));
+        }
         let same_boot = identity.boot_id == boot_id();
         // The pidfd first, then the check: once open it stays with this process.
         if same_boot && let Some(watched) = watch(identity.supervisor) {
