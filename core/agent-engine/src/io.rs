@@ -109,6 +109,11 @@ pub enum Input {
         /// The disk's answer.
         why: Arc<str>,
     },
+    /// Bytes journalled over the agent's life by now; said whenever a write is done, it goes into the next Hello.
+    JournalGrew {
+        /// The position.
+        position: u64,
+    },
     /// A container's first process runs.
     ContainerStarted {
         /// Which.

@@ -199,6 +199,18 @@ pub enum JournalEntry {
         /// The update.
         uuid: Uuid,
     },
+    /// The agent began to run on this boot of its machine: tells a reboot, which ends every container, from a restart.
+    Booted {
+        /// The kernel's boot id.
+        boot_id: Uuid,
+    },
+    /// A task ran for longer than it may and is ended for that.
+    CompletionTimeReached {
+        /// Whose.
+        framework_id: FrameworkId,
+        /// Which.
+        task_id: TaskId,
+    },
 }
 
 /// What an agent keeps in a file of its own, written twice: who it is and whom it obeys.

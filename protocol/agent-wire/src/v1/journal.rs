@@ -11,6 +11,8 @@ mirror_enum!(JournalEntry, ArchivedJournalEntry = muster_model::record::JournalE
     FrameworkShutdown { framework_id: FrameworkId },
     Update(update: StatusUpdate),
     Acknowledged { framework_id: FrameworkId, task_id: TaskId, uuid: Uuid },
+    Booted { boot_id: Uuid },
+    CompletionTimeReached { framework_id: FrameworkId, task_id: TaskId },
 });
 
 mirror_struct!(

@@ -1,7 +1,8 @@
 //! The shapes of version 1: mirrors of the model's values with nothing but numbers, texts and lists in them.
 //!
 //! A shape that was released never changes: its bytes stand in journals. What must differ goes to `v2` beside it.
-//! Variants of an enum may be added at its end only.
+//! Variants of an enum may be added at its end only, and none that is larger than those before: the recorded bytes in
+//! `tests/fixtures` then still read.
 
 pub(crate) mod journal;
 pub(crate) mod message;

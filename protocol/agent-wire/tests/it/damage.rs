@@ -87,7 +87,7 @@ fn a_damaged_header_or_snapshot_is_never_taken_for_a_crash() {
         ("header damaged", bad_header, "the header is damaged"),
         ("zeros", vec![0; 4096], "the header is damaged"),
         ("snapshot cut", whole[..whole.len() - 1].to_vec(), "the snapshot is damaged"),
-        ("snapshot missing", header, "0 of 7 entries of the snapshot"),
+        ("snapshot missing", header, "0 of 9 entries of the snapshot"),
         ("no header", snapshot, "a frame of kind 2 at byte 0"),
     ] {
         let (entries, end) = read(&bytes);

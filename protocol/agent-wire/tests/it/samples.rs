@@ -381,5 +381,7 @@ pub(crate) fn entries() -> Vec<JournalEntry> {
         JournalEntry::FrameworkShutdown { framework_id: framework_id() },
         JournalEntry::Update(StatusUpdate { status: full_status(TaskState::Running), latest: TaskState::Killed }),
         JournalEntry::Acknowledged { framework_id: framework_id(), task_id: task_id(), uuid: uuid(9) },
+        JournalEntry::Booted { boot_id: uuid(1) },
+        JournalEntry::CompletionTimeReached { framework_id: framework_id(), task_id: task_id() },
     ]
 }
