@@ -1,0 +1,142 @@
+//! What every store can do.
+
+use std::fmt::Debug;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use muster_model::store_op::{Key, KeyKind, PersistError, StoreOp, Stored};
+use tokio::sync::mpsc;
+
+/// An answer to come. The request was handed over when it was made, whether this is polled or dropped.
+pub type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// A store of records. Reads see every operation that was answered before them.
+pub trait Store: Send + Sync + Debug {
+    /// Returns the generation of the store: it grows when a store is restored from a copy or rebuilt.
+    fn generation(&self) -> u64;
+
+    /// Reads these keys; those that do not exist are left out.
+    fn get(&self, keys: Vec<Key>) -> Pending<Result<Snapshot, ReadError>>;
+
+    /// Reads all records of a kind, in the order of their paths.
+    fn range(&self, kind: KeyKind) -> Pending<Result<Snapshot, ReadError>>;
+
+    /// Does an operation: if every compare holds, all writes; else none. Returns the store's revision of it.
+    ///
+    /// Operations are done in the order of these calls. Success means that it is durable. An operation without
+    /// writes only compares, and returns the present revision.
+    fn perform(&self, op: StoreOp) -> Pending<Result<u64, PersistError>>;
+
+    /// Starts to tell the changes of a kind that were made after a revision, in order, without a gap.
+    fn watch(&self, kind: KeyKind, after: u64) -> Pending<Result<Watch, WatchError>>;
+}
+
+/// Records as they were at one revision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Revision of the store's last change.
+    pub revision: u64,
+    /// The records.
+    pub records: Vec<Stored>,
+}
+
+/// A change that a watcher is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A record was made or replaced.
+    Put(Stored),
+    /// A record was removed.
+    Deleted {
+        /// Which.
+        key: Key,
+        /// Revision of the removal.
+        revision: u64,
+    },
+}
+
+impl Change {
+    /// Returns the changed key.
+    pub fn key(&self) -> &Key {
+        match self {
+            Self::Put(stored) => &stored.key,
+            Self::Deleted { key, .. } => key,
+        }
+    }
+
+    /// Returns the store's revision of the change.
+    pub fn revision(&self) -> u64 {
+        match self {
+            Self::Put(stored) => stored.revision,
+            Self::Deleted { revision, .. } => *revision,
+        }
+    }
+}
+
+/// Changes as they come.
+#[derive(Debug)]
+pub struct Watch {
+    pub(crate) changes: mpsc::Receiver<Change>,
+    pub(crate) last: u64,
+}
+
+impl Watch {
+    /// Waits for the next change. After an error the watch is of no more use.
+    pub async fn next(&mut self) -> Result<Change, WatchError> {
+        match self.changes.recv().await {
+            Some(change) => {
+                self.last = change.revision();
+                Ok(change)
+            }
+            None => Err(WatchError::CutOff { last: self.last }),
+        }
+    }
+}
+
+/// A read without an answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// The store cannot be reached or read now.
+    #[error("the store is not available: {why}")]
+    Unavailable {
+        /// The store's answer.
+        why: Arc<str>,
+    },
+    /// A record is there and cannot be understood.
+    #[error("record {path} cannot be read: {why}")]
+    Damaged {
+        /// Its key.
+        path: String,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+/// A watch that ended, or did not begin.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WatchError {
+    /// The changes after that revision are not kept any more.
+    #[error(
+        "changes after revision {after} are not kept any more, the oldest kept is {oldest}; read all and watch from there"
+    )]
+    TooOld {
+        /// The revision that was asked for.
+        after: u64,
+        /// The first revision that is kept.
+        oldest: u64,
+    },
+    /// The store stopped, or this watcher was too slow.
+    #[error(
+        "the watch was cut off after revision {last}: its reader was too slow, or the store stopped; read all and watch again"
+    )]
+    CutOff {
+        /// The last revision that was told.
+        last: u64,
+    },
+    /// The store cannot be reached now.
+    #[error("the store is not available: {why}")]
+    Unavailable {
+        /// The store's answer.
+        why: Arc<str>,
+    },
+}

@@ -1,0 +1,80 @@
+//! Damaged files: an error that names the file and what to do; never a panic, never silently empty or different.
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use muster_model::store_op::KeyKind;
+use muster_store::{Embedded, OpenError, Snapshot, Store};
+
+use crate::durable::put;
+
+/// A store of 200 records in 20 transactions, closed; what it holds.
+async fn filled(directory: &Path) -> Snapshot {
+    let store = Embedded::open(directory).unwrap();
+    for group in 0..20 {
+        let answers: Vec<_> = (0..10).map(|number| store.perform(put(group * 10 + number, 30))).collect();
+        for answer in answers {
+            answer.await.unwrap();
+        }
+    }
+    store.range(KeyKind::All).await.unwrap()
+}
+
+async fn open_and_read(directory: &Path) -> Result<Snapshot, String> {
+    let store = Embedded::open(directory).map_err(|error| {
+        assert!(error.to_string().contains("store.redb"), "{error}");
+        assert!(!matches!(error, OpenError::InUse { .. }), "{error}");
+        error.to_string()
+    })?;
+    store.range(KeyKind::All).await.map_err(|error| error.to_string())
+}
+
+#[tokio::test]
+async fn cut_files_are_errors() {
+    let directory = tempfile::tempdir().unwrap();
+    filled(directory.path()).await;
+    let path = directory.path().join("store.redb");
+    let good = fs::read(&path).unwrap();
+    for length in [0, 1, 8, 100, 4095, 4096, 4097, 8192, good.len() / 2, good.len() - 4096, good.len() - 1] {
+        fs::write(&path, &good[..length]).unwrap();
+        let error = open_and_read(directory.path()).await.unwrap_err();
+        assert!(error.contains("restore it from a copy"), "cut to {length}: {error}");
+    }
+    fs::write(&path, b"this is a text file of somebody").unwrap();
+    assert!(open_and_read(directory.path()).await.unwrap_err().contains("damaged"));
+    fs::remove_file(&path).unwrap();
+    let error = open_and_read(directory.path()).await.unwrap_err();
+    assert!(error.contains("is missing although a store was created here"), "{error}");
+}
+
+/// Flips one bit at a time, at places spread over all that is in use; what opens must hold what was written.
+#[tokio::test]
+async fn flipped_bits_are_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let expected = filled(directory.path()).await;
+    let path = directory.path().join("store.redb");
+    let good = fs::read(&path).unwrap();
+    let used: Vec<usize> = (0..good.len()).filter(|at| good[*at] != 0).collect();
+    let mut found = 0;
+    for (count, at) in used.iter().step_by((used.len() / 1000).max(1)).enumerate() {
+        fs::write(&path, &good).unwrap();
+        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.write_all_at(&[good[*at] ^ (1 << (count % 8))], u64::try_from(*at).unwrap()).unwrap();
+        drop(file);
+        match open_and_read(directory.path()).await {
+            Ok(snapshot) => assert_eq!(snapshot, expected, "bit flipped at {at}"),
+            Err(_) => found += 1,
+        }
+    }
+    assert!(found > 0, "no flipped bit was found");
+}
+
+#[tokio::test]
+async fn half_made_store_is_made_again() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("store.redb.new"), b"half").unwrap();
+    fs::write(directory.path().join("store.lock"), b"").unwrap();
+    assert_eq!(open_and_read(directory.path()).await.unwrap().records, []);
+    assert!(!directory.path().join("store.redb.new").exists());
+}
