@@ -1,0 +1,25 @@
+//! ACKNOWLEDGE: goes to the owner of the update's agent, which alone knows what is pending there.
+
+use crate::engine::HomeEngine;
+use crate::io::{Answer, RequestId};
+use muster_model::node_message::{Target, ToOwner};
+use muster_model::{AgentId, FrameworkId, TaskId, Uuid};
+
+impl HomeEngine {
+    pub(crate) fn acknowledge(
+        &mut self,
+        request: RequestId,
+        id: &FrameworkId,
+        agent_id: AgentId,
+        task_id: TaskId,
+        uuid: Uuid,
+    ) {
+        self.answer(request, Answer::Accepted);
+        let Some(framework) = self.frameworks.get(id) else { return };
+        let home_fence = framework.fence();
+        self.to_owner(
+            Target::OwnerOf(agent_id.clone()),
+            ToOwner::Acknowledge { framework_id: id.clone(), home_fence, agent_id, task_id, uuid },
+        );
+    }
+}

@@ -1,0 +1,370 @@
+//! Writes of framework records: one at a time per framework, in order, each decided anew when its turn comes.
+//!
+//! A write that meets a conflict or whose answer is lost is read back and decided again, a bounded number of times. A
+//! store that is away turns calls into 503; what no client waits for is tried again until it is done.
+
+use crate::engine::{HomeEngine, unavailable};
+use crate::framework::{Framework, Session};
+use crate::io::{Answer, Output, RequestId};
+use crate::limits::{STORE_ATTEMPTS_MAX, STORE_RETRY_INTERVAL, WRITES_WAITING_MAX};
+use crate::subscribe::Subscription;
+use crate::teardown::Removal;
+use crate::timers::Timer;
+use crate::update_framework::Change;
+use alloc::collections::VecDeque;
+use alloc::format;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+use muster_model::FrameworkId;
+use muster_model::record::{FrameworkRecord, Record, TombstoneRecord};
+use muster_model::scheduler::Event;
+use muster_model::store_op::{Compare, Key, PersistError, StoreOp, Stored, Write};
+use muster_model::time::Now;
+
+/// Whom the answer to a write or read concerns.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Subject {
+    /// New frameworks that get their numbers.
+    Registrations,
+    /// The framework's first write in line.
+    Framework(FrameworkId),
+}
+
+/// What somebody wants written of one framework.
+#[derive(Clone, Debug)]
+pub(crate) enum Intent {
+    /// A SUBSCRIBE with an id.
+    Subscribe(Subscription),
+    /// The client left: write when the framework is removed.
+    Leave,
+    /// An UPDATE_FRAMEWORK.
+    Change(Change),
+    /// The framework is removed.
+    Remove(Removal),
+}
+
+/// What a write puts.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Written {
+    /// The framework's record.
+    Framework(FrameworkRecord),
+    /// A tombstone in its place.
+    Tombstone(TombstoneRecord),
+}
+
+/// A write in flight, or being read back.
+#[derive(Clone, Debug)]
+struct Current {
+    intent: Intent,
+    written: Written,
+    attempts: u8,
+}
+
+/// The writes of one framework.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct WriteQueue {
+    current: Option<Current>,
+    waiting: VecDeque<Intent>,
+}
+
+impl Intent {
+    /// Whether a client waits for it; else it is tried again until it is done.
+    const fn has_requester(&self) -> bool {
+        match self {
+            Self::Subscribe(_) | Self::Change(_) => true,
+            Self::Remove(removal) => removal.request().is_some(),
+            Self::Leave => false,
+        }
+    }
+}
+
+impl HomeEngine {
+    /// Lines up a write. What a client waits for goes at once when the line only waits for the store to come back.
+    pub(crate) fn submit(&mut self, id: &FrameworkId, intent: Intent, now: Now) {
+        let queue = self.writes.entry(id.clone()).or_default();
+        if intent.has_requester() && queue.waiting.len() >= WRITES_WAITING_MAX {
+            return self.refuse(intent, &unavailable("too many calls of this framework wait for the store"));
+        }
+        if !intent.has_requester() && queue.waiting.iter().any(|other| is_same_kind(other, &intent)) {
+            return;
+        }
+        if queue.current.is_none() && intent.has_requester() {
+            queue.waiting.push_front(intent);
+        } else {
+            queue.waiting.push_back(intent);
+        }
+        if queue.current.is_none() {
+            self.start_next_write(id, now);
+        }
+    }
+
+    /// Starts the next write in line, if none is in flight. Ends when the line is empty.
+    pub(crate) fn start_next_write(&mut self, id: &FrameworkId, now: Now) {
+        loop {
+            let Some(queue) = self.writes.get_mut(id) else { return };
+            if queue.current.is_some() {
+                return;
+            }
+            let Some(intent) = queue.waiting.pop_front() else {
+                self.writes.remove(id);
+                return self.timers.cancel(&Timer::StoreRetry(id.clone()));
+            };
+            self.start_write(id, intent, 0, now);
+        }
+    }
+
+    /// Decides on an intent by what is known now, and writes; an intent that needs no write is done.
+    fn start_write(&mut self, id: &FrameworkId, intent: Intent, attempts: u8, now: Now) {
+        let decided = match &intent {
+            Intent::Subscribe(subscription) => self.decide_subscribe(id, subscription, now),
+            Intent::Leave => self.decide_leave(id),
+            Intent::Change(change) => self.decide_change(id, change),
+            Intent::Remove(removal) => self.decide_removal(id, removal, now),
+        };
+        let Some((op, written)) = decided else { return };
+        let seq = self.new_seq(Subject::Framework(id.clone()));
+        let current = Current { intent, written, attempts: attempts.saturating_add(1) };
+        self.writes.entry(id.clone()).or_default().current = Some(current);
+        self.output(Output::Persist { seq, op });
+    }
+
+    pub(crate) fn persisted(&mut self, seq: u64, revision: u64, now: Now) {
+        match self.in_flight.remove(&seq) {
+            Some(Subject::Registrations) => self.registrations_persisted(revision, now),
+            Some(Subject::Framework(id)) => {
+                if let Some(current) = self.take_current(&id) {
+                    self.finish_write(&id, current.intent, current.written, revision, now);
+                }
+                self.start_next_write(&id, now);
+            }
+            None => {}
+        }
+    }
+
+    pub(crate) fn persist_failed(&mut self, seq: u64, error: &PersistError, now: Now) {
+        match self.in_flight.remove(&seq) {
+            Some(Subject::Registrations) => self.registrations_failed(error, now),
+            Some(Subject::Framework(id)) => match error {
+                PersistError::Conflict { .. } | PersistError::Unknown { .. } => self.read_again(&id, error, now),
+                PersistError::Unavailable { .. } | PersistError::Full { .. } => self.give_up(&id, error, now),
+            },
+            None => {}
+        }
+    }
+
+    fn read_again(&mut self, id: &FrameworkId, error: &PersistError, now: Now) {
+        let attempts =
+            self.writes.get(id).and_then(|queue| queue.current.as_ref()).map_or(0, |current| current.attempts);
+        if attempts >= STORE_ATTEMPTS_MAX {
+            return self.give_up(id, error, now);
+        }
+        let seq = self.new_seq(Subject::Framework(id.clone()));
+        self.output(Output::Read { seq, keys: vec![Key::Framework(id.clone()), Key::Tombstone(id.clone())] });
+    }
+
+    pub(crate) fn read_back(&mut self, seq: u64, found: Vec<Stored>, now: Now) {
+        let id = match self.in_flight.remove(&seq) {
+            Some(Subject::Registrations) => return self.registrations_read(found, now),
+            Some(Subject::Framework(id)) => id,
+            None => return,
+        };
+        let Some(current) = self.take_current(&id) else { return };
+        let landed = found.iter().find(|stored| match (&stored.record, &current.written) {
+            (Record::Framework(theirs), Written::Framework(ours)) => theirs == ours,
+            (Record::Tombstone(theirs), Written::Tombstone(ours)) => theirs == ours,
+            (
+                Record::Framework(_)
+                | Record::Tombstone(_)
+                | Record::Cluster(_)
+                | Record::Authority(_)
+                | Record::Part(_)
+                | Record::Agent(_)
+                | Record::Token(_)
+                | Record::Role(_),
+                _,
+            ) => false,
+        });
+        if let Some(stored) = landed {
+            self.finish_write(&id, current.intent, current.written, stored.revision, now);
+        } else {
+            self.learn(&id, found);
+            self.start_write(&id, current.intent, current.attempts, now);
+        }
+        self.start_next_write(&id, now);
+    }
+
+    pub(crate) fn read_failed(&mut self, seq: u64, error: &PersistError, now: Now) {
+        match self.in_flight.remove(&seq) {
+            Some(Subject::Registrations) => self.registrations_given_up(error, now),
+            Some(Subject::Framework(id)) => self.give_up(&id, error, now),
+            None => {}
+        }
+    }
+
+    /// The store is away: whoever waits is told so, the rest is tried again later.
+    fn give_up(&mut self, id: &FrameworkId, error: &PersistError, now: Now) {
+        let Some(queue) = self.writes.get_mut(id) else { return };
+        let mut all: VecDeque<Intent> = core::mem::take(&mut queue.waiting);
+        if let Some(current) = queue.current.take() {
+            all.push_front(current.intent);
+        }
+        let (refused, kept): (Vec<_>, Vec<_>) = all.into_iter().partition(Intent::has_requester);
+        if kept.is_empty() {
+            self.writes.remove(id);
+        } else {
+            queue.waiting = kept.into();
+            self.timers.set(Timer::StoreRetry(id.clone()), now.mono.after(STORE_RETRY_INTERVAL));
+        }
+        let why = unavailable(Arc::from(format!("{error}")));
+        for intent in refused {
+            self.refuse(intent, &why);
+        }
+        self.note(Some(id), "framework record not written", format!("{error}"));
+    }
+
+    fn refuse(&mut self, intent: Intent, answer: &Answer) {
+        match intent {
+            Intent::Subscribe(subscription) => self.refuse_connection(subscription.connection, answer.clone()),
+            Intent::Change(change) => self.answer(change.request, answer.clone()),
+            Intent::Remove(removal) => {
+                if let Some(request) = removal.request() {
+                    self.answer(request, answer.clone());
+                }
+            }
+            Intent::Leave => {}
+        }
+    }
+
+    fn take_current(&mut self, id: &FrameworkId) -> Option<Current> {
+        self.writes.get_mut(id)?.current.take()
+    }
+
+    fn finish_write(&mut self, id: &FrameworkId, intent: Intent, written: Written, revision: u64, now: Now) {
+        match (intent, written) {
+            (Intent::Subscribe(subscription), Written::Framework(record)) => {
+                self.finish_subscribe(id, subscription, record, revision, now);
+            }
+            (Intent::Leave, Written::Framework(record)) => self.replace_record(id, record, revision),
+            (Intent::Change(change), Written::Framework(record)) => self.finish_change(id, change, record, revision),
+            (Intent::Remove(removal), Written::Tombstone(tombstone)) => self.finish_removal(id, removal, &tombstone),
+            (Intent::Subscribe(_) | Intent::Leave | Intent::Change(_), Written::Tombstone(_))
+            | (Intent::Remove(_), Written::Framework(_)) => {
+                self.note(Some(id), "a write ended as another kind than it began", "no change");
+            }
+        }
+    }
+
+    pub(crate) fn replace_record(&mut self, id: &FrameworkId, record: FrameworkRecord, revision: u64) {
+        if let Some(framework) = self.frameworks.get_mut(id) {
+            framework.record = record;
+            framework.revision = revision;
+        }
+        self.touch(id);
+    }
+
+    /// Somebody else changed the framework's record: takes over what the store says now.
+    fn learn(&mut self, id: &FrameworkId, found: Vec<Stored>) {
+        let mut is_stored = false;
+        let mut is_removed = false;
+        for stored in found {
+            match stored.record {
+                Record::Framework(record) => {
+                    is_stored = true;
+                    self.learn_record(id, record, stored.revision);
+                }
+                Record::Tombstone(tombstone) => {
+                    is_removed = true;
+                    if self.frameworks.contains_key(id) {
+                        self.bury(id, &tombstone);
+                    } else if self.removed.insert(id.clone()) {
+                        self.tombstones.push_back(id.clone());
+                    }
+                }
+                Record::Cluster(_)
+                | Record::Authority(_)
+                | Record::Part(_)
+                | Record::Agent(_)
+                | Record::Token(_)
+                | Record::Role(_) => {}
+            }
+        }
+        if !is_stored && !is_removed && self.frameworks.contains_key(id) {
+            self.end_session(id, "Framework has been removed");
+            self.forget(id);
+            self.note(Some(id), "framework record is gone from the store", "the session is ended");
+        }
+    }
+
+    fn learn_record(&mut self, id: &FrameworkId, record: FrameworkRecord, revision: u64) {
+        let Some(framework) = self.frameworks.get_mut(id) else {
+            self.frameworks.insert(id.clone(), Framework::recovered(record, revision));
+            return self.touch(id);
+        };
+        let is_deposed = record.home.fence != framework.fence();
+        framework.record = record;
+        framework.revision = revision;
+        if is_deposed {
+            // Another home took over, or an earlier write of ours whose answer was lost: the client comes again.
+            self.end_session(id, "Framework failed over");
+            if let Some(framework) = self.frameworks.get_mut(id) {
+                framework.session = Session::Recovered { removal_due: None };
+                framework.order_sequence = 0;
+            }
+            self.send_demand(id);
+        }
+        self.touch(id);
+    }
+
+    /// Ends a framework's session because it is no longer this home's: offers are dropped, the stream gets an ERROR.
+    fn end_session(&mut self, id: &FrameworkId, why: &'static str) {
+        self.drop_offers(id);
+        if let Some(connection) = self.frameworks.get(id).and_then(Framework::stream).map(|(connection, _)| connection)
+        {
+            self.event(id, Event::Error(why.into()));
+            self.output(Output::CloseStream { connection });
+            self.streams.remove(&connection);
+        }
+        self.timers.cancel_framework(id);
+        if let Some(framework) = self.frameworks.get_mut(id) {
+            framework.fencing = None;
+            framework.questions.clear();
+        }
+    }
+
+    /// Takes a framework out of all that is known.
+    pub(crate) fn forget(&mut self, id: &FrameworkId) -> Option<Framework> {
+        self.timers.cancel_framework(id);
+        self.touch(id);
+        self.frameworks.remove(id)
+    }
+}
+
+/// Whether two intents that no client waits for are the same, so that one does for both.
+fn is_same_kind(left: &Intent, right: &Intent) -> bool {
+    match (left, right) {
+        (Intent::Leave, Intent::Leave) => true,
+        (Intent::Remove(left), Intent::Remove(right)) => left.request().is_none() && right.request().is_none(),
+        (Intent::Leave | Intent::Remove(_) | Intent::Subscribe(_) | Intent::Change(_), _) => false,
+    }
+}
+
+/// A write that replaces or makes the framework's record.
+pub(crate) fn put_record(id: &FrameworkId, revision: Option<u64>, record: FrameworkRecord) -> (StoreOp, Written) {
+    let mut compares = vec![Compare { key: Key::Framework(id.clone()), revision }];
+    if revision.is_none() {
+        compares.push(Compare { key: Key::Tombstone(id.clone()), revision: None });
+    }
+    let writes = vec![Write::Put(Key::Framework(id.clone()), Record::Framework(record.clone()))];
+    (StoreOp { compares, writes }, Written::Framework(record))
+}
+
+impl Removal {
+    /// The request that waits for it.
+    pub(crate) const fn request(&self) -> Option<RequestId> {
+        match self {
+            Self::Teardown(request) | Self::Operator(request) => Some(*request),
+            Self::FailoverTimeout => None,
+        }
+    }
+}
