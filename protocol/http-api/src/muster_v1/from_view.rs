@@ -1,8 +1,8 @@
 //! Fills Muster's own API types from the picture.
 
 use super::{
-    Agent, Agents, Amount, Amounts, Decision, Framework, Frameworks, Happening, Offer, Offers, Role, Roles, Skip, Status,
-    Task, Tasks, Usage, Why,
+    Agent, Agents, Amount, Amounts, Decision, Framework, Frameworks, Happening, Offer, Offers, Role, Roles, Skip,
+    Status, Task, Tasks, Usage, Why,
 };
 use muster_model::attribute::AttributeValue;
 use muster_model::record::Admission;
@@ -26,7 +26,8 @@ pub fn resources<'a>(amounts: impl IntoIterator<Item = &'a Resources>) -> Amount
             Value::Ranges(_) | Value::Set(_) => texts.entry(name).or_default().push(resource.value.to_string()),
         }
     }
-    let mut all: Amounts = scalars.into_iter().map(|(name, milli)| (name, Amount::Number(thousandths(milli)))).collect();
+    let mut all: Amounts =
+        scalars.into_iter().map(|(name, milli)| (name, Amount::Number(thousandths(milli)))).collect();
     all.extend(texts.into_iter().map(|(name, texts)| (name, Amount::Text(texts.join(" ")))));
     all
 }
