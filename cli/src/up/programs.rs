@@ -1,0 +1,209 @@
+//! Starting the other two programs, which lie beside this one, and stopping them again.
+
+use std::{
+    ffi::OsString,
+    fs::{self, File, Permissions},
+    io,
+    net::SocketAddr,
+    os::unix::{ffi::OsStrExt, fs::PermissionsExt, process::CommandExt},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use nix::{errno::Errno, sys::signal::Signal};
+use tokio::time::{Instant, sleep};
+
+use super::record::Process;
+
+/// How long a program may take to stop by itself.
+const STOP_PATIENCE: Duration = Duration::from_secs(15);
+/// Shown to frameworks as the first agent's; Mesos has the same.
+const AGENT_PORT: u16 = 5051;
+/// How much of a log is shown when a program fails.
+const LOG_LINES_SHOWN: usize = 15;
+
+/// Why a program did not start or stop.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProgramError {
+    #[error("{} is not there; put it beside `muster`, both come in one package", path.display())]
+    NotThere { path: PathBuf },
+    #[error("cannot make {}", path.display())]
+    Directory {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot start {}", path.display())]
+    Start {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{name} ended as soon as it had started; the end of {}:\n{end}", log.display())]
+    EndedEarly { name: &'static str, log: PathBuf, end: String },
+    #[error("process {pid} cannot be stopped")]
+    Stop {
+        pid: i32,
+        #[source]
+        source: Errno,
+    },
+    #[error("process {pid} does not end")]
+    DoesNotEnd { pid: i32 },
+}
+
+/// A program that was started here.
+#[derive(Debug)]
+pub(crate) struct Started {
+    name: &'static str,
+    child: Child,
+    pub(crate) process: Process,
+    log: PathBuf,
+}
+
+/// What a program is started with.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    name: &'static str,
+    dir: PathBuf,
+    arguments: Vec<OsString>,
+    variables: Vec<(&'static str, String)>,
+}
+
+impl Plan {
+    /// A control plane with its state in `dir`.
+    pub(crate) fn control_plane(dir: &Path, listen: SocketAddr, quic: SocketAddr) -> Self {
+        let arguments = vec![
+            "--listen".into(),
+            listen.to_string().into(),
+            "--quic".into(),
+            quic.to_string().into(),
+            "--data-dir".into(),
+            dir.join("data").into(),
+        ];
+        Self { name: "muster-control-plane", dir: dir.to_owned(), arguments, variables: Vec::new() }
+    }
+
+    /// An agent with its state in `dir`. Without `resources` it declares the whole machine.
+    pub(crate) fn agent(dir: &Path, index: u16, control_plane: &str, token: &str, resources: Option<&str>) -> Self {
+        let mut arguments: Vec<OsString> = vec![
+            "--control-plane".into(),
+            control_plane.into(),
+            "--work-dir".into(),
+            dir.join("work").into(),
+            "--runtime-dir".into(),
+            dir.join("run").into(),
+            "--cgroup-parent".into(),
+            cgroup_parent(dir).into(),
+            "--port".into(),
+            AGENT_PORT.saturating_add(index).to_string().into(),
+        ];
+        if let Some(resources) = resources {
+            arguments.extend(["--resources".into(), resources.into()]);
+        }
+        // Not as an argument: those can be read by every user of the machine.
+        let variables = vec![("MUSTER_JOIN", token.to_owned())];
+        Self { name: "muster-agent", dir: dir.to_owned(), arguments, variables }
+    }
+
+    /// Starts it in a process group of its own, with its output in DIR/log.
+    pub(crate) fn start(&self) -> Result<Started, ProgramError> {
+        let own = std::env::current_exe().unwrap_or_default();
+        let path = own.with_file_name(self.name);
+        if !path.exists() {
+            return Err(ProgramError::NotThere { path });
+        }
+        make_private(&self.dir)?;
+        let log = self.dir.join("log");
+        let failed = |source| ProgramError::Start { path: path.clone(), source };
+        let file = File::options().create(true).append(true).open(&log).map_err(failed)?;
+        let other = file.try_clone().map_err(failed)?;
+        let mut command = Command::new(&path);
+        command.args(&self.arguments).envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null()).stdout(file).stderr(other);
+        // A Ctrl-C is for this program, which stops the others in order.
+        command.process_group(0);
+        let child = command.spawn().map_err(failed)?;
+        let pid = i32::try_from(child.id()).unwrap_or(i32::MAX);
+        match Process::of(pid) {
+            Some(process) => Ok(Started { name: self.name, child, process, log }),
+            None => Err(ProgramError::EndedEarly { name: self.name, end: tail(&log), log }),
+        }
+    }
+}
+
+impl Started {
+    /// Fails with the end of its log if it no longer runs.
+    pub(crate) fn expect_running(&mut self) -> Result<(), ProgramError> {
+        match self.child.try_wait() {
+            Ok(Some(_)) => {
+                Err(ProgramError::EndedEarly { name: self.name, log: self.log.clone(), end: tail(&self.log) })
+            }
+            Ok(None) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Its name and how it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<String> {
+        let status = self.child.try_wait().ok()??;
+        Some(format!("{} (process {}) ended: {status}; its log is {}", self.name, self.process.pid, self.log.display()))
+    }
+}
+
+/// The control group of an agent's tasks: of its own, whatever other clusters this machine runs, and the same each time.
+fn cgroup_parent(dir: &Path) -> String {
+    // FNV-1a; a clash would only need other directories to hash alike.
+    let hash =
+        dir.as_os_str().as_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
+    format!("muster-up-{hash:016x}")
+}
+
+/// Makes a directory that only its owner may enter: it holds keys.
+pub(crate) fn make_private(dir: &Path) -> Result<(), ProgramError> {
+    let failed = |source| ProgramError::Directory { path: dir.to_owned(), source };
+    let is_new = !dir.exists();
+    fs::create_dir_all(dir).map_err(failed)?;
+    if is_new {
+        fs::set_permissions(dir, Permissions::from_mode(0o700)).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Asks processes to end and waits for it; what does not end in time is killed.
+pub(crate) async fn stop(processes: &[Process]) -> Result<(), ProgramError> {
+    let send = |signal| -> Result<(), ProgramError> {
+        for process in processes {
+            process.signal(signal).map_err(|source| ProgramError::Stop { pid: process.pid, source })?;
+        }
+        Ok(())
+    };
+    send(Signal::SIGTERM)?;
+    if wait_until_gone(processes).await.is_some() {
+        send(Signal::SIGKILL)?;
+    }
+    match wait_until_gone(processes).await {
+        None => Ok(()),
+        Some(process) => Err(ProgramError::DoesNotEnd { pid: process.pid }),
+    }
+}
+
+/// The first that is still there when patience ends.
+async fn wait_until_gone(processes: &[Process]) -> Option<Process> {
+    let end = Instant::now() + STOP_PATIENCE;
+    loop {
+        let left = processes.iter().copied().find(|process| process.is_alive());
+        if left.is_none() || Instant::now() > end {
+            return left;
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn tail(log: &Path) -> String {
+    let text = fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    lines.get(lines.len().saturating_sub(LOG_LINES_SHOWN)..).unwrap_or_default().join("\n")
+}

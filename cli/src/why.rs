@@ -1,0 +1,80 @@
+//! `muster why`: the last decisions on a framework or a task, and their reasons.
+
+use muster_http_api::muster_v1::Why;
+use muster_transport::http::StatusCode;
+use serde_json::Value;
+
+use crate::{
+    api::{Api, ApiError},
+    arguments::{self, Output},
+    endpoints,
+    moment::ago,
+};
+
+/// The answer's text. The id may be that of a framework or of a task; frameworks come first.
+pub(crate) async fn why(api: &Api, options: &arguments::Why) -> Result<String, ApiError> {
+    let answer: Result<Value, _> = endpoints::why(api, "frameworks", &options.id).await;
+    let value = match answer {
+        Err(ApiError::Refused { status: StatusCode::NOT_FOUND, .. }) => {
+            endpoints::why(api, "tasks", &options.id).await?
+        }
+        other => other?,
+    };
+    if options.list.output == Output::Json {
+        return Ok(format!("{value:#}\n"));
+    }
+    let why: Why = serde_json::from_value(value)
+        .map_err(|source| ApiError::Misfit { what: format!("why {}", options.id), source })?;
+    Ok(text(&why))
+}
+
+fn text(why: &Why) -> String {
+    let mut lines = vec![why.subject.clone(), format!("  {}", why.summary)];
+    lines.extend(decisions(why));
+    lines.extend(why.history.iter().map(|happening| format!("  {}: {}", ago(happening.at), happening.what)));
+    lines.push(String::new());
+    lines.join("\n")
+}
+
+/// The lines that say why there are no more offers.
+pub(crate) fn reasons(why: &Why) -> Vec<String> {
+    std::iter::once(format!("  {}", why.summary)).chain(decisions(why)).collect()
+}
+
+fn decisions(why: &Why) -> Vec<String> {
+    let mut lines = Vec::new();
+    for decision in &why.decisions {
+        lines.push(format!(
+            "  role {}: {} offers {}, share of the cluster {:.2} %",
+            decision.role,
+            decision.offer_count,
+            ago(decision.at),
+            decision.share_percent
+        ));
+        for skip in &decision.skips {
+            let example = skip.example_agent.as_deref().map(|id| format!(", for example {id}")).unwrap_or_default();
+            lines.push(format!("    {} on {} agents{example}", skip.reason, skip.agent_count));
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn reasons_are_shown_with_their_numbers() {
+        let why = json!({"subject": "framework f (n)", "summary": "connected, 0 open offers", "history": [],
+            "decisions": [{"role": "*", "at": 0.0, "offer_count": 0, "share_percent": 12.5,
+                "skips": [{"reason": "filtered by a decline", "agent_count": 3, "example_agent": "a1"}]}]});
+        let text = text(&serde_json::from_value(why).unwrap());
+        assert!(text.starts_with("framework f (n)\n  connected, 0 open offers\n  role *: 0 offers "), "{text}");
+        assert!(
+            text.ends_with("share of the cluster 12.50 %\n    filtered by a decline on 3 agents, for example a1\n"),
+            "{text}"
+        );
+    }
+}
