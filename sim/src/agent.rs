@@ -1,0 +1,137 @@
+//! A simulated machine: the real agent engine over a fake disk and fake containers that outlive its crashes.
+
+use muster_agent_engine::AgentEngine;
+use muster_agent_engine::io::{AgentConfig, ContainerEnd, FoundContainer, FoundState, Input, Output};
+use muster_model::agent::AgentInfo;
+use muster_model::framework::FrameworkBrief;
+use muster_model::record::{IdentityRecord, JournalEntry};
+use muster_model::status::Exit;
+use muster_model::task::Task;
+use muster_model::time::Now;
+use muster_model::{AgentId, ContainerId, Duration, FrameworkId, Rng, TaskId, Uuid};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What became of a container's process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Process {
+    /// It is being started.
+    Starting,
+    /// It runs.
+    Running,
+    /// It ended so.
+    Ended(Exit),
+}
+
+/// A container of a machine; it lives on when the agent crashes.
+#[derive(Debug, Clone)]
+pub struct Container {
+    /// What it runs.
+    pub task: Arc<Task>,
+    /// Whose.
+    pub framework: FrameworkBrief,
+    /// Its process.
+    pub process: Process,
+}
+
+/// One machine with its agent.
+pub struct Machine {
+    /// The agent's id.
+    pub id: AgentId,
+    /// What it says of itself.
+    pub info: Arc<AgentInfo>,
+    /// The engine; absent while the agent is down.
+    pub engine: Option<AgentEngine>,
+    /// What was synced to the journal.
+    pub journal: Vec<JournalEntry>,
+    /// What was synced to the identity file.
+    pub identity: IdentityRecord,
+    /// Counts the agent's runs; answers to an older run are void.
+    pub incarnation: u64,
+    /// What runs on it.
+    pub containers: BTreeMap<ContainerId, Container>,
+    /// How often a task was ever started here.
+    pub starts: BTreeMap<(FrameworkId, TaskId), u32>,
+    boot_id: Uuid,
+    rng: Rng,
+}
+
+impl Machine {
+    /// A machine whose agent was admitted and is down.
+    pub fn new(id: AgentId, info: Arc<AgentInfo>, rng: &Rng) -> Self {
+        let mut rng = rng.fork(id.as_str());
+        let identity = IdentityRecord {
+            agent_id: id.clone(),
+            highest_fence: Default::default(),
+            ratchet_token: None,
+            addresses: Vec::new(),
+        };
+        let boot_id = Uuid::from_random(rng.bytes16());
+        Self {
+            id,
+            info,
+            engine: None,
+            journal: Vec::new(),
+            identity,
+            incarnation: 0,
+            containers: BTreeMap::new(),
+            starts: BTreeMap::new(),
+            boot_id,
+            rng,
+        }
+    }
+
+    /// Starts the agent: it reads its disk and finds its containers.
+    pub fn start(&mut self, now: Now) {
+        self.incarnation += 1;
+        let config = AgentConfig {
+            identity: self.identity.clone(),
+            info: self.info.clone(),
+            boot_id: self.boot_id,
+            incarnation: self.incarnation,
+            kill_grace: Duration::from_secs(3),
+            update_retry: Duration::from_secs(10),
+            update_retry_max: Duration::from_secs(600),
+        };
+        let mut engine = AgentEngine::new(config, Rng::new(self.rng.next_u64()));
+        let found = |(container_id, container): (&ContainerId, &Container)| FoundContainer {
+            container_id: container_id.clone(),
+            task: container.task.clone(),
+            framework: container.framework.clone(),
+            state: match container.process {
+                Process::Starting | Process::Running => FoundState::Alive { supervisor_pid: 1 },
+                Process::Ended(exit) => FoundState::Ended(end_of(exit)),
+            },
+        };
+        let input = Input::Recovered {
+            entries: self.journal.clone(),
+            journal_position: self.journal.len() as u64,
+            journal_doubt: None,
+            containers: self.containers.iter().map(found).collect(),
+        };
+        engine.handle(input, now);
+        self.engine = Some(engine);
+    }
+
+    /// The agent is gone; its disk and containers stay.
+    pub fn crash(&mut self) {
+        self.engine = None;
+    }
+
+    /// Gives the agent an input; ignored while it is down.
+    pub fn handle(&mut self, input: Input, now: Now) {
+        if let Some(engine) = &mut self.engine {
+            engine.handle(input, now);
+        }
+    }
+
+    /// The agent's next output.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.engine.as_mut()?.poll_output()
+    }
+}
+
+/// What a supervisor writes down.
+pub fn end_of(exit: Exit) -> ContainerEnd {
+    ContainerEnd { exit: Some(exit), out_of_memory: None, output_bytes: Some((0, 0)) }
+}
