@@ -1,9 +1,13 @@
 //! The files of the store: `store.redb`, and `store.lock`, which keeps a second process out and remembers that there
-//! was a store, so that a lost file is not taken for a new cluster.
+//! was a store and how far it had come.
+//!
+//! So a lost file is not taken for a new cluster. And when redb finds the last commit damaged, it takes it for a torn
+//! one and goes back to the one before: then the note in `store.lock`, written after each commit, shows what is gone.
+//! (redb's two-phase commit would not go back, but reads parts of a damaged file unchecked when it opens it, and panics.)
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, Read};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, TableDefinition};
@@ -19,7 +23,6 @@ pub(super) const REVISION: &str = "revision";
 const GENERATION: &str = "generation";
 const FORMAT: &str = "format";
 const FORMAT_NOW: u64 = 1;
-const CREATED: &str = "created\n";
 
 /// A store that cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +60,18 @@ pub enum OpenError {
         /// What is wrong.
         what: String,
     },
+    /// The file lacks what was written last.
+    #[error("store file {} holds revision {found} but revision {noted} was written: it is damaged or an older copy; restore the newest copy, or remove {} to go on with this one", path.display(), lock.display())]
+    Older {
+        /// Which file.
+        path: PathBuf,
+        /// Revision that was written.
+        noted: u64,
+        /// Revision that is there.
+        found: u64,
+        /// The file that remembers.
+        lock: PathBuf,
+    },
     /// Written by a newer program.
     #[error("store file {} has format {format}, this program reads {FORMAT_NOW}; start the newer program again", path.display())]
     Newer {
@@ -82,8 +97,8 @@ pub(super) struct Files {
     generation: u64,
     revision: u64,
     database: Option<Open>,
-    /// Held for as long as the store is open.
-    _lock: File,
+    /// Locked for as long as the store is open.
+    lock: File,
 }
 
 impl Files {
@@ -92,17 +107,18 @@ impl Files {
         let lock_path = directory.join("store.lock");
         let mut lock = lock(directory, &lock_path)?;
         let failed = |action, path: &Path, source| OpenError::Files { action, path: path.to_owned(), source };
-        let mut memory = String::new();
-        lock.read_to_string(&mut memory).map_err(|source| failed("read", &lock_path, source))?;
+        let note = Note::read(&mut lock).map_err(|source| failed("read", &lock_path, source))?;
         let exists = path.try_exists().map_err(|source| failed("open", &path, source))?;
-        if !exists && memory == CREATED {
+        if !exists && note != Note::Nothing {
             return Err(OpenError::Missing { path, lock: lock_path });
         }
         if !exists {
             create(&path, limit)?;
         }
-        if memory != CREATED {
-            remember(&mut lock).map_err(|source| failed("write", &lock_path, source))?;
+        if note == Note::Nothing {
+            Note::write(&lock, 0)
+                .and_then(|()| lock.sync_all())
+                .map_err(|source| failed("write", &lock_path, source))?;
         }
         let database = open_database(&path, limit)?;
         let numbers =
@@ -110,13 +126,18 @@ impl Files {
         if numbers.format != FORMAT_NOW {
             return Err(OpenError::Newer { path, format: numbers.format });
         }
+        if let Note::Revision(noted) = note
+            && numbers.revision < noted
+        {
+            return Err(OpenError::Older { path, noted, found: numbers.revision, lock: lock_path });
+        }
         Ok(Self {
             path,
             limit: limit.clone(),
             generation: numbers.generation,
             revision: numbers.revision,
             database: Some(database),
-            _lock: lock,
+            lock,
         })
     }
 
@@ -147,6 +168,11 @@ impl Files {
             .as_ref()
             .map(|open| &open.database)
             .ok_or_else(|| OpenError::Damaged { path: path.clone(), what: "it is not open".to_owned() })
+    }
+
+    /// Notes that a revision is in the file. A note that is lost costs nothing but the proof of a later damage.
+    pub(super) fn note_revision(&self, revision: u64) {
+        let _ = Note::write(&self.lock, revision);
     }
 
     /// Gives up the database after a failed write; the next use opens it again at the last commit.
@@ -184,11 +210,40 @@ fn lock(directory: &Path, path: &Path) -> Result<File, OpenError> {
     }
 }
 
-fn remember(lock: &mut File) -> io::Result<()> {
-    lock.set_len(0)?;
-    lock.rewind()?;
-    lock.write_all(CREATED.as_bytes())?;
-    lock.sync_all()
+/// What `store.lock` says: `created` and the last revision, twice, the second time inverted:
+/// ```text
+/// created 000000000000002a ffffffffffffffd5
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Note {
+    /// No store was made here yet.
+    Nothing,
+    /// There was one; the rest is not readable.
+    Created,
+    /// There was one, and this revision was in it.
+    Revision(u64),
+}
+
+impl Note {
+    fn read(lock: &mut File) -> io::Result<Self> {
+        let mut bytes = Vec::new();
+        lock.take(1024).read_to_end(&mut bytes)?;
+        let text = String::from_utf8_lossy(&bytes);
+        let mut words = text.split_ascii_whitespace();
+        if words.next().is_none() {
+            return Ok(Self::Nothing);
+        }
+        let mut number = || u64::from_str_radix(words.next()?, 16).ok();
+        Ok(match (number(), number()) {
+            (Some(revision), Some(inverted)) if revision == !inverted => Self::Revision(revision),
+            _ => Self::Created,
+        })
+    }
+
+    /// Always of the same length, so that a full disk does not matter.
+    fn write(lock: &File, revision: u64) -> io::Result<()> {
+        lock.write_all_at(format!("created {revision:016x} {:016x}\n", !revision).as_bytes(), 0)
+    }
 }
 
 /// Makes an empty store under another name first, so that a file of the right name is always whole.
@@ -208,8 +263,7 @@ fn create(path: &Path, limit: &Limit) -> Result<(), OpenError> {
         .map_err(|source| failed("create", source))?;
     let open = open_backend(&new, file, limit)?;
     let filled = || -> Result<(), redb::Error> {
-        let mut transaction = open.database.begin_write()?;
-        transaction.set_two_phase_commit(true);
+        let transaction = open.database.begin_write()?;
         {
             transaction.open_table(RECORDS)?;
             let mut numbers = transaction.open_table(NUMBERS)?;

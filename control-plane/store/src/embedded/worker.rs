@@ -121,6 +121,9 @@ impl Worker {
             // Nothing was written. A transaction that cannot be ended is redb's to report at the next one.
             drop(transaction);
         }
+        if revision > before {
+            self.files.note_revision(revision);
+        }
         self.revision = revision;
         let mut answers = Vec::with_capacity(done.len());
         for Done { answer, changes } in done {
@@ -174,10 +177,7 @@ impl Worker {
 }
 
 fn prepare(database: &Database, ops: &[StoreOp], before: u64) -> Result<Prepared, redb::Error> {
-    let mut transaction = database.begin_write()?;
-    // Two steps, two fsyncs: with one, a bit flipped in the last commit looks like a torn one, and an answered operation
-    // would be gone without a word.
-    transaction.set_two_phase_commit(true);
+    let transaction = database.begin_write()?;
     let mut revision = before;
     let mut done = Vec::with_capacity(ops.len());
     {

@@ -51,6 +51,11 @@ async fn cut_files_are_errors() {
     assert!(error.contains("is missing although a store was created here"), "{error}");
 }
 
+/// More than the usual with `MUSTER_STORE_FLIPS=20000`, for a look at a new version of redb.
+fn step_count() -> usize {
+    std::env::var("MUSTER_STORE_FLIPS").ok().and_then(|text| text.parse().ok()).unwrap_or(1000)
+}
+
 /// Flips one bit at a time, at places spread over all that is in use; what opens must hold what was written.
 #[tokio::test]
 async fn flipped_bits_are_found() {
@@ -58,19 +63,37 @@ async fn flipped_bits_are_found() {
     let expected = filled(directory.path()).await;
     let path = directory.path().join("store.redb");
     let good = fs::read(&path).unwrap();
+    let lock = fs::read(directory.path().join("store.lock")).unwrap();
     let used: Vec<usize> = (0..good.len()).filter(|at| good[*at] != 0).collect();
     let mut found = 0;
-    for (count, at) in used.iter().step_by((used.len() / 1000).max(1)).enumerate() {
+    for (count, at) in used.iter().step_by((used.len() / step_count()).max(1)).enumerate() {
         fs::write(&path, &good).unwrap();
         let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
         file.write_all_at(&[good[*at] ^ (1 << (count % 8))], u64::try_from(*at).unwrap()).unwrap();
         drop(file);
+        fs::write(directory.path().join("store.lock"), &lock).unwrap();
         match open_and_read(directory.path()).await {
             Ok(snapshot) => assert_eq!(snapshot, expected, "bit flipped at {at}"),
             Err(_) => found += 1,
         }
     }
     assert!(found > 0, "no flipped bit was found");
+}
+
+#[tokio::test]
+async fn older_file_than_the_one_that_was_written_is_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Embedded::open(directory.path()).unwrap();
+    store.perform(put(1, 0)).await.unwrap();
+    let older = fs::read(store.path()).unwrap();
+    store.perform(put(2, 0)).await.unwrap();
+    let path = store.path().to_owned();
+    drop(store);
+    fs::write(&path, older).unwrap();
+    let error = open_and_read(directory.path()).await.unwrap_err();
+    assert!(error.contains("holds revision 1 but revision 2 was written"), "{error}");
+    fs::remove_file(directory.path().join("store.lock")).unwrap();
+    assert_eq!(open_and_read(directory.path()).await.unwrap().records.len(), 1);
 }
 
 #[tokio::test]
