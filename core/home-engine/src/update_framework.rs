@@ -13,7 +13,7 @@ use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use muster_model::framework::FrameworkInfo;
-use muster_model::node_message::ToAllocator;
+use muster_model::node_message::{Target, ToAllocator, ToOwner};
 use muster_model::record::FrameworkRecord;
 use muster_model::store_op::StoreOp;
 use muster_model::time::Now;
@@ -74,6 +74,8 @@ impl HomeEngine {
     pub(crate) fn finish_change(&mut self, id: &FrameworkId, change: Change, record: FrameworkRecord, revision: u64) {
         self.answer(change.request, Answer::Done);
         let roles = record.info.roles.clone();
+        let brief = record.info.brief();
+        let is_brief_changed = self.frameworks.get(id).is_some_and(|framework| framework.info().brief() != brief);
         self.replace_record(id, record, revision);
         let Some(framework) = self.frameworks.get_mut(id) else { return };
         let revived: BTreeSet<Role> = framework
@@ -86,6 +88,10 @@ impl HomeEngine {
         framework.wants_less();
         let home_fence = framework.fence();
         self.rescind_roles(id, |role| !roles.contains(role));
+        if is_brief_changed {
+            // The same fence again voids nothing; owners learn the capabilities by it.
+            self.to_owner(Target::AllOwners, ToOwner::FenceFramework { framework: brief, home_fence });
+        }
         self.send_demand(id);
         if !revived.is_empty() && self.frameworks.get(id).is_some_and(Framework::is_connected) {
             self.to_allocator(ToAllocator::Revive { framework_id: id.clone(), home_fence, roles: revived });
