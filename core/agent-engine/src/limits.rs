@@ -1,0 +1,51 @@
+//! Every bound of this crate, with its reason.
+
+use muster_model::Duration;
+
+/// Tasks that an agent keeps: live ones and those whose end is not acknowledged. A launch past it is refused.
+pub const TASKS_MAX: usize = 2048;
+
+/// Bytes of task descriptions that an agent keeps. A picture carries them all and must fit one frame of 32 MiB, beside
+/// `TASKS_MAX` times `STATUS_BYTES_MAX`.
+pub const DESCRIPTION_BYTES_MAX: usize = 12 * 1024 * 1024;
+
+/// What a task's ids, resources and command are counted with, beside the texts in it.
+pub const DESCRIPTION_BYTES_MIN: usize = 512;
+
+/// Longest message of a status; longer texts of the host are cut.
+pub const MESSAGE_BYTES_MAX: usize = 2048;
+
+/// What a task's statuses take in a picture at most: one message of that length and the small ones before it.
+pub const STATUS_BYTES_MAX: usize = MESSAGE_BYTES_MAX + 6 * 1024;
+
+/// Acknowledged statuses kept for people, per task. A command task has four at most.
+pub const ACKNOWLEDGED_MAX: usize = 8;
+
+/// Orders whose refusal is remembered, to be told again after a reconnect. Past it the oldest is forgotten, and an
+/// order that comes again is answered with what is known then.
+pub const REFUSALS_MAX: usize = 1024;
+
+/// Orders held while a new fence is journalled. The owner sends none before it has the picture, so none is normal.
+pub const HELD_ORDERS_MAX: usize = 64;
+
+/// Updates in one message, so that a message stays far below a frame.
+pub const UPDATES_PER_MESSAGE_MAX: usize = 256;
+
+/// Addresses of the control plane that are kept.
+pub const ADDRESSES_MAX: usize = 16;
+
+/// Time after which a write that failed is tried again. A full disk is not freed faster by asking more often.
+pub const JOURNAL_RETRY: Duration = Duration::from_secs(2);
+
+/// First wait before a final signal is sent again to a container that did not end; doubles. A process in the middle of
+/// a disk access ends when that is over, so the repetition only covers a signal that got lost.
+pub const KILL_REPEAT: Duration = Duration::from_secs(5);
+
+/// Longest wait of that kind.
+pub const KILL_REPEAT_MAX: Duration = Duration::from_secs(60);
+
+const _: () = assert!(
+    DESCRIPTION_BYTES_MAX + TASKS_MAX * STATUS_BYTES_MAX < 30 * 1024 * 1024,
+    "a picture must fit one frame of 32 MiB"
+);
+const _: () = assert!(ACKNOWLEDGED_MAX >= 4, "all states of a command task must be there");
