@@ -2,7 +2,35 @@
 //!
 //! Start reading at [`OwnerEngine::handle`]; what goes in and out is in [`io`]. Not here: who owns which shard
 //! (`core/sharding`), who is offered what (`core/allocator`), any IO.
+//!
+//! Invariants, checked by `tests/it/props.rs` after each step:
+//! - of each agent, used (orders in flight included) + granted + free = total;
+//! - a grant is consumed, closed or void exactly once;
+//! - an order is sent again only under the fence of its first sending;
+//! - an update that its framework did not acknowledge is forwarded as often as the agent sends it;
+//! - a mark in the store comes before anybody sees it.
 #![no_std]
 extern crate alloc;
 
 pub mod io;
+pub mod limits;
+mod engine;
+mod agent;
+mod session;
+mod picture;
+mod book;
+mod task;
+mod index;
+mod grant;
+mod framework;
+mod order;
+mod update;
+mod reconcile;
+mod unreachable;
+pub mod admission;
+mod shown;
+mod outbox;
+
+pub use engine::{OwnerEngine, Why};
+pub use order::OrderError;
+pub use session::SessionRefusal;
