@@ -69,8 +69,7 @@ pub(super) fn host_part(ip: &str) -> String {
 
 /// The control plane as clients of Mesos know it.
 pub(super) fn master_info(introduction: &Introduction) -> MasterInfo {
-    let capability =
-        |kind: Option<master_info::capability::Type>| master_info::Capability { r#type: kind.map(Into::into) };
+    let capability = |kind: master_info::capability::Type| master_info::Capability { r#type: Some(kind.into()) };
     MasterInfo {
         id: introduction.cluster_id.to_string(),
         // IPv4 in network byte order, read as a number of this machine; it has no form for IPv6.
@@ -85,12 +84,20 @@ pub(super) fn master_info(introduction: &Introduction) -> MasterInfo {
             port: introduction.port.into(),
         }),
         domain: None,
-        // Mesos 1.11 has no v1 name for its third capability, QUOTA_V2, and sends it without a type.
         capabilities: vec![
-            capability(Some(master_info::capability::Type::AgentUpdate)),
-            capability(Some(master_info::capability::Type::AgentDraining)),
-            capability(None),
+            capability(master_info::capability::Type::AgentUpdate),
+            capability(master_info::capability::Type::AgentDraining),
+            capability(master_info::capability::Type::QuotaV2),
         ],
+    }
+}
+
+/// Takes out what Mesos 1.11 cannot name in JSON: it has no v1 name for its capability QUOTA_V2, so that its JSON shows
+/// an empty object where its protobuf has the number.
+pub(super) fn hide_unnamed(info: &mut MasterInfo) {
+    let quota = i32::from(master_info::capability::Type::QuotaV2);
+    for capability in info.capabilities.iter_mut().filter(|capability| capability.r#type == Some(quota)) {
+        capability.r#type = None;
     }
 }
 

@@ -94,12 +94,12 @@ fn command_from_wire(wire: &proto::CommandInfo) -> Result<Command, String> {
     let mut environment = Vec::new();
     for item in wire.environment.iter().flat_map(|environment| &environment.variables) {
         let name = &item.name;
-        match variable::Type::try_from(item.r#type()) {
-            Ok(variable::Type::Value) => {}
-            Ok(variable::Type::Secret) => {
+        match item.r#type() {
+            variable::Type::Value => {}
+            variable::Type::Secret => {
                 return Err(invalid(format!("Environment variable '{name}' is a secret, which is not supported yet")));
             }
-            Ok(variable::Type::Unknown) | Err(_) => {
+            variable::Type::Unknown => {
                 return Err(invalid("Environment variable of type 'UNKNOWN' is not allowed".to_owned()));
             }
         }

@@ -5,3 +5,4 @@ mod fuzz;
 mod golden;
 mod recorded;
 mod recordio;
+mod shapes;

@@ -1,6 +1,7 @@
 //! JSON of operator replies. Some lists stay as `[]` when they are empty, where a message would leave them out.
 
 use crate::json::{Json, write};
+use crate::mesos_v1::facts::hide_unnamed;
 use crate::proto::master::response::{GetAgents, GetExecutors, GetFrameworks, GetState, GetTasks};
 use crate::proto::master::{Event, Response, event, response};
 
@@ -13,6 +14,11 @@ pub fn encode_response(reply: &Response) -> Vec<u8> {
         || reply.get_frameworks.is_some()
         || reply.get_agents.is_some();
     if !special {
+        let mut reply = std::borrow::Cow::Borrowed(reply);
+        if reply.get_master.is_some() {
+            let part = reply.to_mut().get_master.as_mut();
+            part.and_then(|part| part.master_info.as_mut()).into_iter().for_each(hide_unnamed);
+        }
         reply.write(&mut out);
         return out;
     }

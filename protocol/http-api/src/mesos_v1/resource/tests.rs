@@ -130,7 +130,7 @@ fn what_breaks_a_rule_is_refused_by_name() {
         (format!("{{{cpus}}}"), "needs exactly the value"),
         (format!("{{{cpus},{one},\"set\":{{\"item\":[\"a\"]}}}}"), "needs exactly the value"),
         ("{\"name\":\"x\",\"type\":\"TEXT\"}".to_owned(), "TEXT"),
-        (format!("{{\"name\":\"gpus\",\"type\":\"SCALAR\",\"scalar\":{{\"value\":0.5}}}}"), "whole"),
+        ("{\"name\":\"gpus\",\"type\":\"SCALAR\",\"scalar\":{\"value\":0.5}}".to_owned(), "whole"),
         ("{\"name\":\"p\",\"type\":\"RANGES\",\"ranges\":{\"range\":[{\"begin\":2,\"end\":1}]}}".to_owned(), "begins after"),
         (
             "{\"name\":\"p\",\"type\":\"RANGES\",\"ranges\":{\"range\":[{\"begin\":1,\"end\":3},{\"begin\":3,\"end\":4}]}}".to_owned(),

@@ -1,13 +1,12 @@
 //! Events on their way to a framework, in the form that its capabilities ask for.
 
+use muster_model::Duration;
 use muster_model::framework::Capabilities;
 use muster_model::offer::Offer;
 use muster_model::scheduler::{Event, Introduction};
-use muster_model::status::{Source, TaskStatus};
-use muster_model::{Duration, FrameworkId, TaskId};
 
 use crate::mesos_v1::content::Encoding;
-use crate::mesos_v1::facts::{master_info, seconds};
+use crate::mesos_v1::facts::{hide_unnamed, master_info, seconds};
 use crate::mesos_v1::resource::{Form, attributes_to_wire, resources_to_wire};
 use crate::mesos_v1::status::{reason_to_wire, state_to_wire, status_to_wire};
 use crate::proto::resource::AllocationInfo;
@@ -22,7 +21,13 @@ pub fn encode_event(
     introduction: &Introduction,
     encoding: Encoding,
 ) -> Vec<u8> {
-    record(&encoding.encode(&event_to_wire(event, capabilities, introduction)))
+    let mut wire = event_to_wire(event, capabilities, introduction);
+    if let (Encoding::Json, Some(info)) =
+        (encoding, wire.subscribed.as_mut().and_then(|part| part.master_info.as_mut()))
+    {
+        hide_unnamed(info);
+    }
+    record(&encoding.encode(&wire))
 }
 
 /// The event as its message. `introduction` is for SUBSCRIBED.

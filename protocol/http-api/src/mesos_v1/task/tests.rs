@@ -39,7 +39,7 @@ fn a_command_task_keeps_all_that_is_decided_on() {
 fn tasks_that_cannot_be_run_as_described_are_refused() {
     let command = "\"command\":{\"value\":\"true\"}";
     for (fields, expected) in [
-        (format!("{CPUS}"), "at least one (but not both)"),
+        (CPUS.to_owned(), "at least one (but not both)"),
         (
             format!("{CPUS},{command},\"executor\":{{\"executor_id\":{{\"value\":\"e\"}},\"command\":{{}}}}"),
             "at least one (but not both)",

@@ -3,15 +3,14 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::json::encode;
 use muster_model::agent::AgentInfo;
 use muster_model::offer::Grant;
 use muster_model::resource::{
     Ranges, Reservation, ReservationKind, Resource, ResourceKey, ResourceName, Resources, Value,
 };
-use muster_model::status::Reason;
+use muster_model::status::{Reason, Source, TaskStatus};
 use muster_model::task::TaskState;
-use muster_model::{AgentId, ExecutorId, Milli, OfferId, OperationId, Role, Uuid, WallTime};
+use muster_model::{AgentId, ExecutorId, FrameworkId, Milli, OfferId, OperationId, Role, TaskId, Uuid, WallTime};
 
 fn introduction() -> Introduction {
     Introduction {
@@ -24,7 +23,8 @@ fn introduction() -> Introduction {
 }
 
 fn text(event: &Event, capabilities: Capabilities) -> String {
-    String::from_utf8(encode(&event_to_wire(event, &capabilities, &introduction()))).unwrap()
+    let record = String::from_utf8(encode_event(event, &capabilities, &introduction(), Encoding::Json)).unwrap();
+    record.split_once('\n').unwrap().1.to_owned()
 }
 
 fn offers() -> Event {
