@@ -1,0 +1,177 @@
+//! What owners say of agents: books, endings of grants, resources that are free again.
+//!
+//! The owner's book is the truth. A grant that a book does not hold is void: it may still be on its way to the owner, so the
+//! owner is asked to take it out again before the resources can be given anew (messages to one owner keep their order),
+//! and its row is kept until the owner says how it ended, should an order have consumed it in between.
+
+use crate::cluster::{GrantRow, GrantState};
+use crate::engine::AllocatorEngine;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use muster_model::node_message::{AgentBook, ClosedGrant};
+use muster_model::offer::{Offer, RescindReason};
+use muster_model::resource::Resources;
+use muster_model::{AgentId, FrameworkId, OfferId, Role, Timestamp};
+
+/// Replaces what is known of one agent.
+pub(crate) fn replace(engine: &mut AllocatorEngine, book: AgentBook, now: Timestamp) {
+    let cluster = &mut engine.cluster;
+    let known = cluster.agent_slot(&book.agent_id);
+    let shard = known.and_then(|slot| cluster.agent(slot)).map(|agent| agent.shard);
+    if shard.is_some_and(|(shard, fence)| shard == book.shard.0 && book.shard.1 < fence) {
+        return;
+    }
+    let reason = match shard {
+        Some(shard) if shard != book.shard => RescindReason::OwnerLost,
+        Some(_) | None => RescindReason::NotFree,
+    };
+    let slot = known.unwrap_or_else(|| cluster.add_agent(book.agent_id.clone(), book.info.clone(), book.shard));
+    let Some(agent) = cluster.agent_mut(slot) else { return };
+    let is_news = !agent.is_active || *agent.info != *book.info;
+    let free_before = agent.free.clone();
+    agent.shard = book.shard;
+    agent.is_active = book.is_active;
+    if *agent.info != *book.info {
+        cluster.set_info(slot, book.info.clone());
+    }
+    let used = book
+        .used
+        .iter()
+        .filter(|(.., amount)| !amount.is_empty())
+        .map(|(framework_id, role, amount)| (cluster.intern_client(framework_id, role), amount.clone()));
+    let used: Vec<(u32, Resources)> = used.collect();
+    cluster.replace_used(slot, used);
+    replace_grants(engine, slot, &book, reason);
+    engine.cluster.recompute_free(slot);
+    if engine.cluster.agent(slot).is_some_and(|agent| agent.is_over) {
+        revoke_open(engine, slot, RescindReason::AgentChanged);
+    }
+    let Some(agent) = engine.cluster.agent(slot) else { return };
+    if is_news && book.is_active {
+        engine.cluster.freshen_agent(slot);
+        engine.trigger(now);
+    } else if agent.free != free_before {
+        engine.freshen_agent(slot, now);
+    }
+}
+
+fn replace_grants(engine: &mut AllocatorEngine, slot: u32, book: &AgentBook, reason: RescindReason) {
+    let Some(agent) = engine.cluster.agent(slot) else { return };
+    for offer_id in agent.grants.clone() {
+        let Some(row) = engine.cluster.grants.get(&offer_id) else { continue };
+        let is_in_book = book.grants.iter().any(|grant| grant.offer_id == offer_id);
+        let framework_id = row.offer.grant.framework_id.clone();
+        match (row.state, is_in_book) {
+            (GrantState::Open | GrantState::Revoking, true) => {}
+            (GrantState::Void, true) => {
+                engine.cluster.hold_again(offer_id);
+                engine.revoke(offer_id);
+            }
+            (GrantState::Open, false) => {
+                engine.cluster.free_grant(offer_id, true);
+                engine.revoke(offer_id);
+                engine.rescind(&framework_id, offer_id, reason);
+            }
+            (GrantState::Revoking, false) => drop(engine.cluster.free_grant(offer_id, true)),
+            // Not even this book may tell: the grant may come to the owner after it, and be used. Its end will be said.
+            (GrantState::Void, false) => {}
+        }
+    }
+    engine.cluster.trim_void_grants(slot);
+    for grant in &book.grants {
+        if grant.agent_id != book.agent_id || engine.cluster.grants.contains_key(&grant.offer_id) {
+            continue;
+        }
+        // Another allocator made it: it is void, but not free before the owner has taken it out.
+        let client = engine.cluster.intern_client(&grant.framework_id, &grant.role);
+        let offer = Arc::new(Offer { grant: grant.clone(), agent: book.info.clone() });
+        engine.cluster.add_grant(client, GrantRow { offer, agent: slot, state: GrantState::Revoking }, false);
+        engine.revoke(grant.offer_id);
+    }
+}
+
+/// Gives nothing on an agent until its next book; its grants are void.
+pub(crate) fn deactivate(engine: &mut AllocatorEngine, agent_id: &AgentId, reason: RescindReason) {
+    let Some(slot) = engine.cluster.agent_slot(agent_id) else { return };
+    if let Some(agent) = engine.cluster.agent_mut(slot) {
+        agent.is_active = false;
+    }
+    void_all(engine, slot, reason, true);
+}
+
+/// Forgets an agent, with its grants and all that is used on it.
+pub(crate) fn remove(engine: &mut AllocatorEngine, agent_id: &AgentId) {
+    let Some(slot) = engine.cluster.agent_slot(agent_id) else { return };
+    void_all(engine, slot, RescindReason::AgentRemoved, false);
+    engine.cluster.replace_used(slot, Vec::new());
+    engine.cluster.remove_agent(slot);
+}
+
+/// Enters how a grant ended. What is not used is free, and refused for as long as the framework said.
+pub(crate) fn close(engine: &mut AllocatorEngine, closed: ClosedGrant, now: Timestamp) {
+    let Some(row) = engine.cluster.grants.get(&closed.offer_id) else { return };
+    if row.offer.grant.agent_id != closed.agent_id {
+        return;
+    }
+    let Some((offer, slot, state)) = engine.cluster.free_grant(closed.offer_id, false) else { return };
+    let grant = &offer.grant;
+    if !closed.used.is_empty() {
+        let client = engine.cluster.intern_client(&grant.framework_id, &grant.role);
+        engine.cluster.add_used(slot, client, &closed.used);
+    }
+    if state == GrantState::Void {
+        return;
+    }
+    if let (GrantState::Open, Some(reason)) = (state, closed.reason) {
+        engine.rescind(&grant.framework_id, grant.offer_id, reason);
+    }
+    if let Some(length) = closed.refusal {
+        let rest = grant.resources.saturating_sub(&closed.used);
+        let until = now.after(length.max(engine.interval()));
+        if let Some(client) = engine.cluster.refusing_client(&grant.framework_id, &grant.role)
+            && !rest.is_empty()
+        {
+            let pair = engine.cluster.pair(client, slot);
+            engine.cluster.filters.add(pair, rest, until);
+        }
+    }
+    engine.freshen_agent(slot, now);
+}
+
+/// Enters that resources are used no longer.
+pub(crate) fn free(
+    engine: &mut AllocatorEngine,
+    agent_id: &AgentId,
+    framework_id: &FrameworkId,
+    role: &Role,
+    resources: &Resources,
+    now: Timestamp,
+) {
+    let Some(slot) = engine.cluster.agent_slot(agent_id) else { return };
+    let Some(client) = engine.cluster.known_client(framework_id, role) else { return };
+    engine.cluster.remove_used(slot, client, resources);
+    engine.freshen_agent(slot, now);
+}
+
+fn void_all(engine: &mut AllocatorEngine, slot: u32, reason: RescindReason, is_row_kept: bool) {
+    let Some(agent) = engine.cluster.agent(slot) else { return };
+    for offer_id in agent.grants.clone() {
+        let Some((offer, _, state)) = engine.cluster.free_grant(offer_id, is_row_kept) else { continue };
+        if state == GrantState::Open {
+            engine.rescind(&offer.grant.framework_id, offer_id, reason);
+        }
+    }
+    engine.cluster.trim_void_grants(slot);
+}
+
+fn revoke_open(engine: &mut AllocatorEngine, slot: u32, reason: RescindReason) {
+    let Some(agent) = engine.cluster.agent(slot) else { return };
+    let open =
+        agent.grants.iter().filter_map(|id| engine.cluster.grants.get(id)).filter(|row| row.state == GrantState::Open);
+    let open: Vec<(OfferId, FrameworkId)> =
+        open.map(|row| (row.offer.grant.offer_id, row.offer.grant.framework_id.clone())).collect();
+    for (offer_id, framework_id) in open {
+        engine.revoke(offer_id);
+        engine.rescind(&framework_id, offer_id, reason);
+    }
+}
