@@ -62,6 +62,31 @@ impl Cluster {
         self.dir.path()
     }
 
+    /// The control plane's URL.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.http)
+    }
+
+    /// What Muster's own API says about a task.
+    ///
+    /// Errors: when it does not know the task.
+    pub fn task(&self, task_id: &str) -> anyhow::Result<Value> {
+        http::get_json(self.http, &format!("/api/muster/v1/tasks/{task_id}"))
+    }
+
+    /// What a task has written to a file of its sandbox.
+    ///
+    /// Errors: when it cannot be read.
+    pub fn file(&self, task_id: &str, path: &str) -> anyhow::Result<String> {
+        let task = self.task(task_id)?;
+        let text = |name: &str| task[name].as_str().unwrap_or_default().to_owned();
+        let query = format!("framework={}&task={task_id}&path={path}", text("framework_id"));
+        let answer = http::get(self.http, &format!("/api/muster/v1/agents/{}/files?{query}", text("agent_id")))?;
+        anyhow::ensure!(answer.status == 200, "file {path}: status {}: {}", answer.status, answer.text());
+        Ok(answer.text())
+    }
+
     /// The log of the control plane (`control-plane`) or of an agent.
     #[must_use]
     pub fn log(&self, name: &str) -> String {
@@ -79,7 +104,8 @@ impl Cluster {
         let data = self.dir.path().join("control-plane");
         let (http, quic) = (self.http.to_string(), self.quic.to_string());
         let data = data.to_string_lossy();
-        let arguments = ["--listen", &http, "--quic", &quic, "--data-dir", &data];
+        // A short cycle: what is tested is what is offered, not how long one waits for it.
+        let arguments = ["--listen", &http, "--quic", &quic, "--data-dir", &data, "--allocation-interval-ms", "100"];
         let mut process = Process::start("muster-control-plane", &arguments, &self.log_path("control-plane"))?;
         wait::until("the control plane to answer", || {
             process.expect_running()?;
@@ -117,24 +143,43 @@ impl Cluster {
     ///
     /// Errors: when it does not come up.
     pub fn add_agent(&mut self, name: &str, resources: &str) -> anyhow::Result<()> {
-        let path = |what: &str| self.dir.path().join(name).join(what).to_string_lossy().into_owned();
+        self.add_agent_with(name, resources, &[])
+    }
+
+    /// As [`Cluster::add_agent`], with further arguments.
+    ///
+    /// Errors: when it does not come up.
+    pub fn add_agent_with(&mut self, name: &str, resources: &str, more: &[&str]) -> anyhow::Result<()> {
         let token = self.new_token()?;
+        self.add_agent_by(name, resources, &token, more)
+    }
+
+    /// As [`Cluster::add_agent_with`], with a token that is there already.
+    ///
+    /// Errors: when it does not come up.
+    pub fn add_agent_by(&mut self, name: &str, resources: &str, token: &str, more: &[&str]) -> anyhow::Result<()> {
+        let path = |what: &str| self.dir.path().join(name).join(what).to_string_lossy().into_owned();
         let quic = self.quic.to_string();
         let (work, runtime) = (path("work"), path("run"));
+        let parent = format!("muster-e2e-{}-{name}", self.http.port());
         let arguments = [
             "--control-plane",
             &quic,
             "--join",
-            &token,
+            token,
             "--work-dir",
             &work,
             "--runtime-dir",
             &runtime,
             "--resources",
             resources,
+            "--cgroup-parent",
+            &parent,
+            "--reconnect-max-ms",
+            "500",
         ];
         std::fs::create_dir_all(self.dir.path().join(name))?;
-        let arguments = arguments.map(str::to_owned).to_vec();
+        let arguments = arguments.iter().chain(more).map(|argument| (*argument).to_owned()).collect();
         let before = self.active_agents()?;
         self.agents.push(Agent { name: name.to_owned(), arguments, process: None });
         self.start_agent(name)?;

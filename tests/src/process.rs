@@ -167,3 +167,12 @@ pub fn marked_with(mark: &str) -> Vec<u32> {
         })
         .collect()
 }
+
+/// Runs the `muster` program to its end against a control plane.
+///
+/// Errors: when it cannot be started.
+pub fn muster(url: &str, arguments: &[&str]) -> anyhow::Result<std::process::Output> {
+    let mut command = Command::new(program("muster")?);
+    command.args(arguments).env("MUSTER_URL", url).stdin(Stdio::null());
+    command.output().context("cannot run muster")
+}

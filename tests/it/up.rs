@@ -1,0 +1,138 @@
+//! `muster up` and `muster down`: a cluster on this machine in one command.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+    time::Duration,
+};
+
+use muster_e2e::{
+    cluster::{CONTROLLERS, end_all_marked, free_tcp, free_udp},
+    process::{Process, is_alive, muster, program, signal},
+    wait,
+};
+use serde_json::Value;
+
+/// Ends whatever a failed test leaves behind.
+struct Folder(tempfile::TempDir);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        end_all_marked(&self.0.path().to_string_lossy());
+    }
+}
+
+fn folder() -> Folder {
+    Folder(tempfile::Builder::new().prefix("muster-e2e-").tempdir().unwrap())
+}
+
+fn up_command(dir: &Path, more: &[&str]) -> Command {
+    let mut command = Command::new(program("muster").unwrap());
+    command.arg("up").arg("--dir").arg(dir).args(more).env("MUSTER_CGROUP_CONTROLLERS", CONTROLLERS);
+    command
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn record(dir: &Path) -> Value {
+    serde_json::from_slice(&fs::read(dir.join("cluster.json")).unwrap()).unwrap()
+}
+
+fn pids(record: &Value) -> Vec<u32> {
+    let of = |kind: &str| record[kind].as_array().unwrap().clone();
+    let all = of("nodes").into_iter().chain(of("agents"));
+    all.map(|entry| u32::try_from(entry["pid"].as_u64().unwrap()).unwrap()).collect()
+}
+
+#[test]
+fn up_detached_runs_a_task_and_down_stops_everything() {
+    let folder = folder();
+    let dir = folder.0.path();
+    let (http, quic) = (free_tcp().unwrap().to_string(), free_udp().unwrap().to_string());
+    let arguments = ["--listen", &http, "--quic", &quic, "--agents", "2", "--detach"];
+    let up = up_command(dir, &arguments).output().unwrap();
+    let said = text(&up);
+    assert!(up.status.success(), "{said}");
+    for wanted in ["Hello from", &format!("http://{http}"), "muster-agent --control-plane", "--join", "run --cpus"] {
+        assert!(said.contains(wanted), "`{wanted}` is missing in:\n{said}");
+    }
+    let record = record(dir);
+    let url = record["nodes"][0]["http"].as_str().unwrap();
+    assert_eq!(url, format!("http://{http}"));
+    let ids: Vec<&str> =
+        record["agents"].as_array().unwrap().iter().map(|agent| agent["id"].as_str().unwrap()).collect();
+    let agents = muster(url, &["agents", "--output", "json"]).unwrap();
+    let agents: Value = serde_json::from_slice(&agents.stdout).unwrap();
+    let listed: Vec<&str> =
+        agents["agents"].as_array().unwrap().iter().map(|agent| agent["id"].as_str().unwrap()).collect();
+    assert_eq!(listed.len(), 2);
+    assert!(ids.iter().all(|id| listed.contains(id)), "{ids:?} {listed:?}");
+    let pids = pids(&record);
+    assert!(pids.len() == 3 && pids.iter().all(|pid| is_alive(*pid)));
+
+    // The same again: everything runs already.
+    let again = up_command(dir, &arguments).output().unwrap();
+    assert!(again.status.success() && text(&again).contains("runs already"), "{}", text(&again));
+
+    // A killed agent is started again, and is the same.
+    signal(pids[1], "KILL").unwrap();
+    wait::until("the agent to be gone", || Ok((!is_alive(pids[1])).then_some(()))).unwrap();
+    let again = up_command(dir, &arguments).output().unwrap();
+    assert!(again.status.success(), "{}", text(&again));
+    let after = self::record(dir);
+    let mut before_ids = ids.clone();
+    let mut after_ids: Vec<&str> =
+        after["agents"].as_array().unwrap().iter().map(|agent| agent["id"].as_str().unwrap()).collect();
+    before_ids.sort_unstable();
+    after_ids.sort_unstable();
+    assert_eq!(before_ids, after_ids);
+
+    let pids = self::pids(&after);
+    let down = Command::new(program("muster").unwrap()).arg("down").arg("--dir").arg(dir).output().unwrap();
+    assert!(down.status.success(), "{}", text(&down));
+    assert!(pids.iter().all(|pid| !is_alive(*pid)));
+    assert!(!dir.join("cluster.json").exists());
+    let down = Command::new(program("muster").unwrap()).arg("down").arg("--dir").arg(dir).output().unwrap();
+    assert!(!down.status.success() && text(&down).contains("cluster.json"), "{}", text(&down));
+}
+
+#[test]
+fn up_stays_until_it_is_interrupted_and_stops_its_tasks_too() {
+    let folder = folder();
+    let dir = folder.0.path();
+    let (http, quic) = (free_tcp().unwrap().to_string(), free_udp().unwrap().to_string());
+    let log = dir.join("up.log");
+    let mut up = Process::spawn("up", up_command(dir, &["--listen", &http, "--quic", &quic]), &log).unwrap();
+    wait::until("the cluster to be up", || {
+        up.expect_running()?;
+        Ok(up.output().contains("Ctrl-C").then_some(()))
+    })
+    .unwrap();
+    let url = format!("http://{http}");
+    let mut run = Command::new(program("muster").unwrap());
+    run.args(["run", "--", "sleep", "600"]).env("MUSTER_URL", &url);
+    let mut run = Process::spawn("run", run, &dir.join("run.log")).unwrap();
+    wait::until("the task to run", || Ok(run.output().contains("\nrunning").then_some(()))).unwrap();
+    let pids = pids(&record(dir));
+    up.signal("INT").unwrap();
+    assert!(up.wait(Duration::from_secs(60)).unwrap().success(), "{}", up.output());
+    assert!(pids.iter().all(|pid| !is_alive(*pid)));
+    run.wait(Duration::from_secs(90)).unwrap();
+    let left = muster_e2e::process::marked_with(&dir.join("agents").to_string_lossy());
+    assert!(left.is_empty(), "processes {left:?} are left");
+    assert!(!dir.join("cluster.json").exists());
+}
+
+#[test]
+fn up_says_which_port_is_in_use() {
+    let folder = folder();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let up = up_command(folder.0.path(), &["--listen", &address]).output().unwrap();
+    assert_eq!(up.status.code(), Some(1));
+    assert!(text(&up).contains(&address), "{}", text(&up));
+    assert!(!folder.0.path().join("cluster.json").exists());
+}
