@@ -5,6 +5,7 @@
 //! states of the record and are written before anybody sees them.
 
 use crate::book::Book;
+use crate::engine::Why;
 use crate::io::SessionId;
 use crate::limits::ACKNOWLEDGED_REMEMBERED_MAX;
 use crate::outbox::Outbox;
@@ -76,8 +77,8 @@ pub(crate) struct Agent {
     pub(crate) tasks: BTreeMap<TaskKey, Entry>,
     /// Tasks of removed frameworks that the agent was told to end: charged, and nothing else is said about them.
     pub(crate) ending: BTreeSet<TaskKey>,
-    /// Wait before the next look at `ending`, and when that is due.
-    pub(crate) ending_look: Option<(Duration, Timestamp)>,
+    /// Wait before the last look at `ending`.
+    pub(crate) ending_wait: Option<Duration>,
     pub(crate) flight: BTreeMap<u64, Flight>,
     last_sequence: u64,
     /// Kills that came while the agent was away.
@@ -94,8 +95,8 @@ pub(crate) struct Agent {
     pub(crate) held: Option<Picture>,
     /// The write of its record that is not answered yet.
     pub(crate) write: Option<(u64, AgentRecord)>,
-    /// When the live session must have spoken, since another connection claims to be the agent.
-    pub(crate) challenge_due: Option<Timestamp>,
+    /// When it must be looked at again, and why.
+    pub(crate) alarms: BTreeMap<Why, Timestamp>,
     /// A picture was asked for on this session and has not come.
     pub(crate) is_picture_asked: bool,
 }
@@ -118,7 +119,7 @@ impl Agent {
             report: None,
             tasks: BTreeMap::new(),
             ending: BTreeSet::new(),
-            ending_look: None,
+            ending_wait: None,
             flight: BTreeMap::new(),
             last_sequence: 0,
             kills: BTreeSet::new(),
@@ -129,7 +130,7 @@ impl Agent {
             is_returning: false,
             held: None,
             write: None,
-            challenge_due: None,
+            alarms: BTreeMap::new(),
             is_picture_asked: false,
         }
     }
@@ -297,7 +298,7 @@ impl Agent {
     pub(crate) fn forget_work(&mut self) -> BTreeMap<TaskKey, Entry> {
         self.book.release_all();
         self.ending.clear();
-        self.ending_look = None;
+        self.ending_wait = None;
         self.flight.clear();
         self.kills.clear();
         core::mem::take(&mut self.tasks)

@@ -8,6 +8,7 @@ use crate::io::{Input, NoteLevel, Output, OwnerConfig, SessionId, TakenShard};
 use crate::order::Waiting;
 use crate::outbox::Outbox;
 use crate::shown::Shown;
+use crate::timers::Timers;
 use crate::unreachable::{Silence, StoreRetry};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
@@ -78,7 +79,7 @@ pub struct OwnerEngine {
     pub(crate) store: StoreRetry,
     /// Agents that count and have not sent a picture under our fence.
     pub(crate) unreported: BTreeSet<AgentId>,
-    pub(crate) timers: BTreeSet<(Timestamp, Why, AgentId)>,
+    pub(crate) timers: Timers,
     pub(crate) shown: Shown,
     pub(crate) outbox: Outbox,
 }
@@ -105,7 +106,7 @@ impl OwnerEngine {
             silence: Silence::default(),
             store: StoreRetry::default(),
             unreported: BTreeSet::new(),
-            timers: BTreeSet::new(),
+            timers: Timers::default(),
             shown: Shown::new(config.completed_tasks_max, config.unreachable_tasks_max),
             outbox: Outbox::default(),
             config,
@@ -141,19 +142,24 @@ impl OwnerEngine {
     pub fn deadline(&self) -> Option<(Timestamp, Why)> {
         let order = self.waiting.front().map(|waiting| (waiting.until, Why::OrderWaits));
         let silent = self.silence.due(self.config.agent_timeout, &self.store).map(|due| (due, Why::AgentSilent));
-        let timer = self.timers.first().map(|(due, why, _)| (*due, *why));
+        let timer = self.timers.first();
         [order, silent, timer].into_iter().flatten().min()
     }
 
     /// Does what is due. Early, late and repeated calls are harmless.
     pub fn handle_deadline(&mut self, now: Now) {
         self.expire_orders(now);
-        while let Some((due, why, agent_id)) = self.timers.first().cloned().filter(|(due, ..)| *due <= now.mono) {
-            self.timers.remove(&(due, why, agent_id.clone()));
+        while let Some((why, agent_id)) = self.timers.pop_due(now.mono) {
+            if let Some(agent) = self.agents.get_mut(&agent_id) {
+                agent.alarms.remove(&why);
+            }
             match why {
-                Why::PictureAwaited => self.picture_is_late(&agent_id, due, now),
-                Why::SessionChallenged => self.challenge_is_over(&agent_id, due, now),
-                Why::EndingAwaited => self.look_at_ending(&agent_id, due),
+                Why::PictureAwaited => self.give_up_session(&agent_id, "no picture came after the welcome", now),
+                Why::SessionChallenged => {
+                    let why = "the session did not answer while another connection claimed to be the agent";
+                    self.give_up_session(&agent_id, why, now);
+                }
+                Why::EndingAwaited => self.look_at_ending(&agent_id),
                 Why::StoreRetry => self.settle_picture(&agent_id, now),
                 // Not kept among the timers.
                 Why::OrderWaits | Why::AgentSilent => {}
@@ -230,6 +236,7 @@ impl OwnerEngine {
     fn forget_agent(&mut self, agent_id: &AgentId) {
         self.unwatch(agent_id);
         let Some(mut agent) = self.agents.remove(agent_id) else { return };
+        self.timers.clear_all(&mut agent);
         if let Some(session) = agent.session() {
             self.sessions.remove(&session);
             self.outbox.close(session, format!("this node does not own shard {} any more", agent.shard));

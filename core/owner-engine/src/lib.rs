@@ -29,6 +29,7 @@ mod reconcile;
 mod unreachable;
 pub mod admission;
 mod shown;
+mod timers;
 mod outbox;
 
 pub use engine::{OwnerEngine, Why};

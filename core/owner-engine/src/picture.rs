@@ -22,7 +22,7 @@ use muster_model::status::Reason;
 use muster_model::task::TaskState;
 use muster_model::time::Now;
 use muster_model::view::TaskView;
-use muster_model::{AgentId, FrameworkId, TaskId, Timestamp};
+use muster_model::{AgentId, FrameworkId, TaskId};
 
 /// Whether a picture is the first of its session, and what the agent was before.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,6 +57,7 @@ impl OwnerEngine {
             return;
         }
         agent.is_picture_asked = false;
+        self.timers.clear(agent, Why::PictureAwaited);
         agent.held = Some(picture);
         self.settle_picture(agent_id, now);
     }
@@ -84,7 +85,7 @@ impl OwnerEngine {
                     self.write_admission(agent_id, Admission::Active);
                 } else {
                     let due = self.store.retry_at.max(now.mono.after(WRITE_RETRY));
-                    self.timers.insert((due, Why::StoreRetry, agent_id.clone()));
+                    self.timers.set(agent, Why::StoreRetry, due);
                 }
             }
             Admission::Gone { .. } => agent.held = None,
@@ -307,24 +308,23 @@ impl OwnerEngine {
     pub(crate) fn plan_ending_look(&mut self, agent_id: &AgentId, now: Now) {
         let Some(agent) = self.agents.get_mut(agent_id) else { return };
         if agent.ending.is_empty() || agent.connected().is_none() {
-            agent.ending_look = None;
+            agent.ending_wait = None;
+            self.timers.clear(agent, Why::EndingAwaited);
             return;
         }
-        if agent.ending_look.is_some_and(|(_, due)| due > now.mono) {
+        if agent.alarms.contains_key(&Why::EndingAwaited) {
             return;
         }
-        let wait = match agent.ending_look {
-            Some((last, _)) => last.doubled().min(ENDING_WAIT_MAX),
+        let wait = match agent.ending_wait {
+            Some(last) => last.doubled().min(ENDING_WAIT_MAX),
             None => ENDING_WAIT,
         };
-        let due = now.mono.after(wait);
-        agent.ending_look = Some((wait, due));
-        self.timers.insert((due, Why::EndingAwaited, agent_id.clone()));
+        agent.ending_wait = Some(wait);
+        self.timers.set(agent, Why::EndingAwaited, now.mono.after(wait));
     }
 
-    pub(crate) fn look_at_ending(&mut self, agent_id: &AgentId, due: Timestamp) {
-        let Some(agent) = self.agents.get_mut(agent_id) else { return };
-        if agent.ending_look.is_some_and(|(_, planned)| planned == due) {
+    pub(crate) fn look_at_ending(&mut self, agent_id: &AgentId) {
+        if let Some(agent) = self.agents.get_mut(agent_id).filter(|agent| !agent.ending.is_empty()) {
             agent.want_picture(&mut self.outbox);
         }
     }

@@ -15,7 +15,7 @@ use muster_model::record::Admission;
 use muster_model::time::Now;
 use muster_model::node_message::ToAllocator;
 use muster_model::view::Presence;
-use muster_model::{AgentId, ShardId, Timestamp, Uuid};
+use muster_model::{AgentId, ShardId, Uuid};
 
 /// Why a session is refused. The text goes to the agent's log and its operator.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -179,13 +179,11 @@ impl OwnerEngine {
     /// Asks the live session to show that it lives, since another connection says that it is the agent.
     fn challenge(&mut self, agent_id: &AgentId, now: Now) {
         let Some(agent) = self.agents.get_mut(agent_id) else { return };
-        if agent.challenge_due.is_some() {
+        if agent.alarms.contains_key(&Why::SessionChallenged) {
             return;
         }
-        let due = now.mono.after(CHALLENGE_WAIT);
-        agent.challenge_due = Some(due);
         agent.want_picture(&mut self.outbox);
-        self.timers.insert((due, Why::SessionChallenged, agent_id.clone()));
+        self.timers.set(agent, Why::SessionChallenged, now.mono.after(CHALLENGE_WAIT));
         let detail = format!(
             "{} has the current token and was asked for its picture",
             agent.peer.as_deref().unwrap_or("the live session")
@@ -193,14 +191,9 @@ impl OwnerEngine {
         self.outbox.note(NoteLevel::Error, Some(agent_id), "two machines claim to be one agent", detail);
     }
 
-    pub(crate) fn challenge_is_over(&mut self, agent_id: &AgentId, due: Timestamp, now: Now) {
-        let Some(agent) = self.agents.get_mut(agent_id) else { return };
-        if agent.challenge_due != Some(due) {
-            return;
-        }
-        agent.challenge_due = None;
-        if let Some(session) = agent.session() {
-            let why = "the session did not answer while another connection claimed to be the agent";
+    /// Closes an agent's session, whichever it is, and says why.
+    pub(crate) fn give_up_session(&mut self, agent_id: &AgentId, why: &'static str, now: Now) {
+        if let Some(session) = self.agents.get(agent_id).and_then(|agent| agent.session()) {
             self.outbox.close(session, why);
             self.end_session(session, why, now);
         }
@@ -242,26 +235,11 @@ impl OwnerEngine {
         agent.is_picture_asked = true;
         let fence = agent.fence;
         self.sessions.insert(session, agent_id.clone());
-        let due = now.mono.after(self.config.agent_timeout);
-        self.timers.insert((due, Why::PictureAwaited, agent_id.clone()));
+        self.timers.set(agent, Why::PictureAwaited, now.mono.after(self.config.agent_timeout));
         self.take_info(agent_id, hello.info);
         let report_interval = self.config.report_interval;
         self.outbox.agent(session, ToAgent::Welcome(Welcome { fence, report_interval, standby: None, next_token }));
         self.shown.touch(agent_id);
-    }
-
-    /// The agent was welcomed long ago and has not sent its picture: the session is of no use.
-    pub(crate) fn picture_is_late(&mut self, agent_id: &AgentId, due: Timestamp, now: Now) {
-        let Some(agent) = self.agents.get(agent_id) else { return };
-        let is_still_awaited = match agent.link {
-            Link::Greeted { .. } => agent.held.is_none() && agent.silent_since.0.after(self.config.agent_timeout) <= due,
-            Link::Recovered | Link::Disconnected { .. } | Link::Connected { .. } => false,
-        };
-        if let (true, Some(session)) = (is_still_awaited, agent.session()) {
-            let why = "no picture came after the welcome";
-            self.outbox.close(session, why);
-            self.end_session(session, why, now);
-        }
     }
 
     pub(crate) fn move_peer(&mut self, session: SessionId, peer: Arc<str>) {
@@ -289,7 +267,7 @@ impl OwnerEngine {
         };
         agent.silent_since = (now.mono, now.wall);
         agent.held = None;
-        agent.challenge_due = None;
+        self.timers.clear_all(agent);
         agent.is_picture_asked = false;
         if was_connected {
             for grant in agent.book.close_all() {
@@ -308,7 +286,7 @@ impl OwnerEngine {
             return;
         };
         if let Some(agent) = self.agents.get_mut(&agent_id) {
-            agent.challenge_due = None;
+            self.timers.clear(agent, Why::SessionChallenged);
         }
         match message {
             FromAgent::Hello(_) => {

@@ -267,8 +267,7 @@ impl OwnerEngine {
             agent.want_picture(&mut self.outbox);
             agent.link = Link::Greeted { session, before: Presence::Disconnected { since: now.wall } };
             agent.silent_since = (now.mono, now.wall);
-            let due = now.mono.after(self.config.agent_timeout);
-            self.timers.insert((due, Why::PictureAwaited, agent_id.clone()));
+            self.timers.set(agent, Why::PictureAwaited, now.mono.after(self.config.agent_timeout));
         }
     }
 
