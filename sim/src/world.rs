@@ -7,7 +7,7 @@ use crate::check;
 use crate::framework::Framework;
 use crate::store::Store;
 use muster_agent_engine::io::{self as agent, ContainerSignal};
-use muster_agent_wire as wire;
+use muster_agent_wire::message as wire;
 use muster_allocator::engine::AllocatorEngine;
 use muster_allocator::io::{self as allocator, AllocatorConfig};
 use muster_home_engine::HomeEngine;
@@ -244,6 +244,20 @@ impl World {
         }
         self.drain();
         check::after_step(self);
+    }
+
+    /// One line that says what the run has seen.
+    pub fn summary(&self) -> String {
+        let tasks: usize = self.frameworks.iter().map(|framework| framework.tasks.len()).sum();
+        let starts: usize = self.machines.iter().map(|machine| machine.starts.len()).sum();
+        let restarts: u64 = self.machines.iter().map(|machine| machine.incarnation).sum();
+        format!(
+            "seed {:#x}: {} steps, {} s simulated, {tasks} tasks asked for, {starts} started, agents started {restarts} times, control plane {} times",
+            self.seed,
+            self.steps,
+            self.now / 1_000_000_000,
+            self.node_incarnation,
+        )
     }
 
     /// Runs so many steps.

@@ -1,5 +1,5 @@
 //! Simulated clusters, with and without faults. A failure prints the seed that replays it.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "a test binary")]
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, clippy::print_stdout, reason = "a test binary")]
 
 use muster_sim::check;
 use muster_sim::world::{Faults, World};
@@ -16,6 +16,7 @@ fn run(seed: u64, machines: usize, frameworks: usize, faults: Faults, steps: u64
     }
     world.run(REST_STEPS);
     check::at_rest(&mut world);
+    println!("{}", world.summary());
     let told: usize = world.frameworks.iter().map(|framework| framework.tasks.len()).sum();
     assert!(told > 0, "seed {seed:#x} launched nothing: the run proves nothing");
 }
