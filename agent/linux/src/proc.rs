@@ -14,3 +14,13 @@ pub use load::{CpuTicks, LoadAverage, MachineLoad, MachineReader, MemoryKib, Net
 pub use machine::{DetectError, DiskSpace, Machine, disk_space, parse_hostname};
 pub use process::{ProcessId, ProcessStat, boot_id, parse_stat};
 pub use users::{User, UserError, Users};
+
+/// Ticks per second of [`CpuTicks`].
+pub fn ticks_per_second() -> u64 {
+    crate::sys::clock_ticks_per_second()
+}
+
+/// Time since boot on a clock that also runs while the machine is suspended; the agent's monotonic clock.
+pub fn boot_clock() -> std::time::Duration {
+    crate::sys::boot_clock()
+}

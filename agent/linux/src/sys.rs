@@ -188,6 +188,15 @@ pub(crate) fn cpus_online() -> u64 {
     u64::try_from(count).ok().filter(|count| *count > 0).unwrap_or(1)
 }
 
+/// Time since boot, suspend included.
+pub(crate) fn boot_clock() -> std::time::Duration {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // JUSTIFICATION: std's monotonic clock stands still while the machine is suspended.
+    // SAFETY: `now` is a live timespec; CLOCK_BOOTTIME exists since Linux 2.6.39, so the call cannot fail.
+    unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut now) };
+    std::time::Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
+}
+
 /// Ends this process at once, running no destructors and no exit handlers of the agent it was forked from.
 pub(crate) fn exit_now(status: i32) -> ! {
     // JUSTIFICATION: std::process::exit would run the agent's exit handlers in a forked copy.

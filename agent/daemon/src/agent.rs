@@ -1,0 +1,647 @@
+//! The agent from its start to its end: opens what it needs in a fixed order, recovers, then turns the loop.
+//!
+//! One turn: read the clocks, feed the engine what happened, perform what it wants, write the journal once for all of the
+//! turn, feed that back, and sleep until the next event or deadline. Nothing here decides about tasks.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use muster_agent_engine::AgentEngine;
+use muster_agent_engine::io::{AgentConfig, Input, Output};
+use muster_linux::cgroup::{Cgroups, Detected};
+use muster_linux::proc::{Machine, Users, boot_clock, boot_id};
+use muster_linux::runtime_dir::{RuntimeDirError, RuntimeRoot};
+use muster_linux::supervisor::{Launcher, LauncherError};
+use muster_linux::{Missing, isolation_missing};
+use muster_model::agent::AgentInfo;
+use muster_model::agent_message::FromAgent;
+use muster_model::record::{IdentityRecord, JournalEntry};
+use muster_model::time::Now;
+use muster_model::{Rng, Timestamp, Uuid, WallTime};
+use muster_transport::tls::{Authority, ClientTls, Identity};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+use tracing::{debug, error, info, warn};
+
+use crate::config::Config;
+use crate::containers::Containers;
+use crate::declared::with_detected;
+use crate::files::{FileServer, RunningTasks};
+use crate::identity_file::{IdentityFile, IdentityFileError};
+use crate::join::{JoinError, Joined, Token, chain_of, join};
+use crate::journal::{Journal, JournalError};
+use crate::limits::{CLEAN_UP_PAUSE, DRAIN_TIMEOUT, INBOX_MAX};
+use crate::link::{LinkEvent, LinkOrder, LinkSettings};
+use crate::perform::Performer;
+use crate::recovery::{Places, find};
+use crate::reports::Reporter;
+use crate::watch::watch;
+use crate::work_dir::{WorkDir, WorkDirError};
+
+/// Why the agent ended.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The work directory is unusable.
+    #[error("cannot start the agent")]
+    WorkDir(#[from] WorkDirError),
+    /// The runtime directory is unusable.
+    #[error("cannot start the agent; check the runtime directory or name another with --runtime-dir")]
+    RuntimeDir(#[from] RuntimeDirError),
+    /// The launcher failed or is gone.
+    #[error("the agent cannot start containers")]
+    Launcher(#[from] LauncherError),
+    /// The machine's size could not be detected.
+    #[error("cannot tell what this machine has")]
+    Detect(#[from] muster_linux::proc::DetectError),
+    /// The control groups' parent is unusable.
+    #[error("cannot prepare control groups")]
+    Cgroup(#[from] muster_linux::cgroup::CgroupError),
+    /// The identity file is unusable.
+    #[error("cannot tell who this agent is")]
+    Identity(#[from] IdentityFileError),
+    /// The journal is unusable.
+    #[error("cannot use the journal")]
+    Journal(#[from] JournalError),
+    /// Joining failed for good.
+    #[error("this machine has not joined the cluster")]
+    Join(#[from] JoinError),
+    /// Nothing to join with.
+    #[error(
+        "this machine has not joined a cluster: make a token with `muster tokens create` and start again with --control-plane HOST:PORT --join TOKEN"
+    )]
+    NoToken,
+    /// No address.
+    #[error("no address of the control plane is known; name one with --control-plane HOST:PORT")]
+    NoAddress,
+    /// Key or certificate are unusable.
+    #[error("cannot use the agent's key and certificate")]
+    Key(#[from] muster_transport::tls::IdentityError),
+    /// TLS refused them.
+    #[error("cannot set up TLS")]
+    Tls(#[from] muster_transport::tls::SetupError),
+    /// The authority's certificate is unusable.
+    #[error("cannot use {}; restore it from another agent of the cluster, or remove the work directory and join again", path.display())]
+    Authority {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// /proc is not there.
+    #[error("cannot measure this machine")]
+    Proc(#[from] muster_linux::proc::ProcFileError),
+    /// A system call failed.
+    #[error("cannot {what}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// What a start has prepared.
+struct Prepared {
+    work_dir: Arc<WorkDir>,
+    identity: IdentityRecord,
+    identity_file: IdentityFile,
+    info: Arc<AgentInfo>,
+    root: RuntimeRoot,
+    cgroups: Cgroups,
+    addresses: Vec<String>,
+    seed: Rng,
+}
+
+/// Runs the agent until it is told to stop. `seed` is entropy; nothing else here is random.
+///
+/// Errors: [`AgentError`]; containers run on in every case.
+pub async fn run(mut launcher: Launcher, config: Config, seed: u64) -> Result<(), AgentError> {
+    let mut stops = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+    let system = |what: &'static str| move |source| AgentError::System { what, source };
+    let work_dir = Arc::new(WorkDir::open(&config.work_dir)?);
+    let root = RuntimeRoot::open(&config.runtime_dir)?;
+    launcher.take_over(&root)?;
+    let own = [i32::try_from(std::process::id()).unwrap_or(0), launcher.pid()];
+    let detected = Detected::read().map_err(system("read /proc/self/mountinfo"))?;
+    let cgroups = Cgroups::open(&detected, &config.cgroup_controllers, &config.cgroup_parent, &own)?;
+    let missing: Vec<Missing> = isolation_missing().into_iter().chain(cgroups.missing().iter().cloned()).collect();
+    for one in &missing {
+        warn!(what = %one.what, why = %one.why, "isolation is missing");
+    }
+    let info = Arc::new(describe(&config, &missing).await?);
+    info!(hostname = %info.hostname, resources = %info.total, cgroups = %detected.version(), "this machine");
+    let mut seed = Rng::new(seed);
+    let (mut identity_file, identity) = IdentityFile::open(work_dir.identity_files())?;
+    let identity = match identity.filter(|_| work_dir.key_file().exists()) {
+        Some(identity) => identity,
+        None => {
+            let [terminate, interrupt] = &mut stops;
+            let joining = become_agent(&config, &work_dir, &mut identity_file, &info, &mut seed);
+            tokio::select! {
+                joined = joining => joined?,
+                () = stopped(terminate) => return Ok(()),
+                () = stopped(interrupt) => return Ok(()),
+            }
+        }
+    };
+    let known = identity.addresses.iter().map(|address| address.to_string());
+    let mut addresses = config.control_plane.clone();
+    addresses.extend(known.filter(|address| !config.control_plane.contains(address)));
+    if addresses.is_empty() {
+        return Err(AgentError::NoAddress);
+    }
+    let prepared = Prepared { work_dir, identity, identity_file, info, root, cgroups, addresses, seed };
+    let mut agent = Agent::recover(launcher, &config, prepared)?;
+    let [terminate, interrupt] = &mut stops;
+    tokio::select! {
+        ended = agent.turn_for_ever() => ended?,
+        () = stopped(terminate) => {}
+        () = stopped(interrupt) => {}
+    }
+    info!("stopping; containers run on");
+    agent.stop().await;
+    Ok(())
+}
+
+async fn stopped(signal: &mut std::io::Result<Signal>) {
+    match signal {
+        Ok(signal) => drop(signal.recv().await),
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// What the agent says of itself.
+async fn describe(config: &Config, missing: &[Missing]) -> Result<AgentInfo, AgentError> {
+    let machine = Machine::detect(&config.work_dir)?;
+    let hostname = config.hostname.clone().unwrap_or(machine.hostname);
+    let ip = match config.ip {
+        Some(ip) => ip,
+        None => address_towards(config.control_plane.first()).await,
+    };
+    let mut missing: Vec<Arc<str>> = missing.iter().map(|one| Arc::from(one.to_string())).collect();
+    missing.dedup();
+    Ok(AgentInfo {
+        hostname: hostname.into(),
+        ip: ip.to_string().into(),
+        port: config.port,
+        total: with_detected(&config.resources, machine.cpus, machine.memory_mib, machine.disk_mib),
+        attributes: config.attributes.clone(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        missing_isolation: missing,
+    })
+}
+
+/// The local address that packets to the control plane would leave from; loopback when there is no way.
+async fn address_towards(control_plane: Option<&String>) -> std::net::IpAddr {
+    let loopback = std::net::IpAddr::from(std::net::Ipv4Addr::LOCALHOST);
+    let Some(address) = control_plane else { return loopback };
+    let Ok(found) = muster_transport::resolve::Resolver::system().lookup(address).await else { return loopback };
+    let asked = found.into_iter().find_map(|socket| {
+        let wildcard = if socket.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
+        // Connecting a UDP socket sends nothing; it only chooses a route.
+        let probe = std::net::UdpSocket::bind(wildcard).ok()?;
+        probe.connect(socket).ok()?;
+        probe.local_addr().ok().map(|local| local.ip())
+    });
+    asked.unwrap_or(loopback)
+}
+
+/// Joins with the token, as often as it takes, and puts the new agent on disk; the key file last.
+async fn become_agent(
+    config: &Config,
+    work_dir: &WorkDir,
+    identity_file: &mut IdentityFile,
+    info: &Arc<AgentInfo>,
+    seed: &mut Rng,
+) -> Result<IdentityRecord, AgentError> {
+    let token = config.join.as_deref().and_then(|text| Token::parse(text).ok()).ok_or(AgentError::NoToken)?;
+    if config.control_plane.is_empty() {
+        return Err(AgentError::NoAddress);
+    }
+    let nonce = Uuid::from_random(seed.bytes16());
+    let mut pause = config.reconnect;
+    let joined: Joined = loop {
+        match join(work_dir, &token, &config.control_plane, info, nonce).await {
+            Ok(joined) => break joined,
+            Err(error) if error.may_retry() => {
+                warn!(error = %chain_of(&error), "cannot join yet");
+                sleep(pause).await;
+                pause = (pause * 2).min(config.reconnect_max);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    };
+    let record = IdentityRecord {
+        agent_id: joined.agent_id.clone(),
+        highest_fence: muster_model::fence::Fence::default(),
+        ratchet_token: None,
+        addresses: vec![joined.address.as_str().into()],
+    };
+    Journal::create(&work_dir.journal_file(), &joined.agent_id)?;
+    identity_file.write(&record)?;
+    joined.keep(work_dir)?;
+    info!(agent_id = %joined.agent_id, address = %joined.address, "joined the cluster");
+    Ok(record)
+}
+
+/// The running agent.
+struct Agent {
+    engine: AgentEngine,
+    performer: Performer,
+    journal: Journal,
+    identity_file: IdentityFile,
+    reporter: Reporter,
+    own_report_interval: Option<Duration>,
+    report_interval: Option<Duration>,
+    next_report: Option<Timestamp>,
+    next_clean_up: Option<Timestamp>,
+    addresses: Vec<String>,
+    connected_to: Option<String>,
+    outbox: Option<mpsc::Sender<FromAgent>>,
+    reports: Option<mpsc::Sender<FromAgent>>,
+    link: mpsc::Receiver<LinkEvent>,
+    link_is_gone: bool,
+    link_orders: mpsc::Sender<LinkOrder>,
+    link_task: tokio::task::JoinHandle<()>,
+    ended: mpsc::UnboundedReceiver<muster_model::ContainerId>,
+    launcher_ready: AsyncFd<std::os::fd::OwnedFd>,
+}
+
+/// What woke the loop.
+enum Woken {
+    Link(Option<LinkEvent>),
+    Ended(Option<muster_model::ContainerId>),
+    Launcher,
+    Time,
+}
+
+impl Agent {
+    fn recover(launcher: Launcher, config: &Config, prepared: Prepared) -> Result<Self, AgentError> {
+        let Prepared { work_dir, identity, identity_file, info, root, cgroups, addresses, mut seed } = prepared;
+        let system = |what: &'static str| move |source| AgentError::System { what, source };
+        let (journal, replayed) = Journal::open(&work_dir.journal_file(), &identity.agent_id)?;
+        if replayed.torn_bytes > 0 {
+            info!(bytes = replayed.torn_bytes, "cut a write off the journal that a crash had left unfinished");
+        }
+        if let Some(doubt) = &replayed.doubt {
+            error!(error = %doubt, "the journal is damaged; no new task is taken until the control plane has shown its record");
+        }
+        let (ended_sender, ended) = mpsc::unbounded_channel();
+        let mut containers = Containers::new(ended_sender);
+        let places = Places { agent_id: &identity.agent_id, root: &root, work_dir: &work_dir, cgroups: &cgroups };
+        let found = find(&places, &mut containers)?;
+        let running = Arc::new(RunningTasks::default());
+        for one in &found {
+            if matches!(one.state, muster_agent_engine::io::FoundState::Alive { .. }) {
+                running.began(&one.framework.id, &one.task.id);
+            }
+        }
+        let key = Identity::load(&work_dir.key_file())?;
+        let authority = read_authority(&work_dir)?;
+        let (link_sender, link) = mpsc::channel(INBOX_MAX);
+        let (link_orders, orders) = mpsc::channel(4);
+        let settings = LinkSettings {
+            tls: ClientTls::agent(&authority, &key)?,
+            addresses: addresses.clone(),
+            bind: config.bind,
+            keep_alive: config.keep_alive,
+            idle_timeout: config.idle_timeout,
+            reconnect: config.reconnect,
+            reconnect_max: config.reconnect_max,
+            files: FileServer::new(work_dir.clone(), running.clone()),
+        };
+        let incarnation = seed.next_u64();
+        let engine_config = AgentConfig {
+            identity: identity.clone(),
+            info,
+            boot_id: Uuid::parse(&boot_id()).unwrap_or(Uuid([0; 16])),
+            incarnation,
+            kill_grace: length(config.kill_grace),
+            update_retry: length(config.update_retry),
+            update_retry_max: muster_model::Duration::from_secs(600),
+        };
+        let watched = launcher.fd().try_clone_to_owned().map_err(system("watch the launcher"))?;
+        let launcher_ready =
+            watch(watched, Interest::READABLE | Interest::WRITABLE).map_err(system("watch the launcher"))?;
+        let reporter = Reporter::open(work_dir.path())?;
+        let mut engine = AgentEngine::new(engine_config, seed.fork("engine"));
+        let recovered = Input::Recovered {
+            entries: replayed.entries,
+            journal_position: journal.position(),
+            journal_doubt: replayed.doubt,
+            containers: found,
+        };
+        engine.handle(recovered, now());
+        let link_task = tokio::spawn(crate::link::run(settings, link_sender, orders, seed.fork("link")));
+        let is_root = isolation_missing().is_empty();
+        let agent_id = identity.agent_id.clone();
+        let mut agent = Self {
+            engine,
+            performer: Performer {
+                agent_id,
+                launcher,
+                root,
+                cgroups,
+                users: Users::default(),
+                is_root,
+                work_dir,
+                containers,
+                running,
+            },
+            journal,
+            identity_file,
+            reporter,
+            own_report_interval: config.report_interval,
+            report_interval: None,
+            next_report: None,
+            next_clean_up: None,
+            addresses,
+            connected_to: None,
+            outbox: None,
+            reports: None,
+            link,
+            link_is_gone: false,
+            link_orders,
+            link_task,
+            ended,
+            launcher_ready,
+        };
+        info!(agent_id = %identity.agent_id, fence = %agent.engine.highest_fence(), "recovered");
+        agent.perform_all();
+        Ok(agent)
+    }
+
+    async fn turn_for_ever(&mut self) -> Result<(), AgentError> {
+        loop {
+            let woken = self.wait().await?;
+            self.feed(woken)?;
+            // Whatever else is ready belongs to this turn: it then shares its sync of the journal.
+            while let Ok(event) = self.link.try_recv() {
+                self.hear(event);
+            }
+            while let Ok(container_id) = self.ended.try_recv() {
+                self.look(&container_id);
+            }
+            self.do_what_is_due();
+            self.perform_all();
+        }
+    }
+
+    async fn wait(&mut self) -> Result<Woken, AgentError> {
+        let wake_at = [self.engine.deadline().map(|(at, _)| at), self.next_report, self.next_clean_up];
+        let wake_at = wake_at.into_iter().flatten().min();
+        let pause = wake_at.map(|at| Duration::from_nanos(at.since(now().mono).0));
+        let time = async {
+            match pause {
+                // tokio rounds up to the next millisecond, so the deadline has passed on waking.
+                Some(pause) => sleep(pause).await,
+                None => std::future::pending().await,
+            }
+        };
+        let interest = if self.performer.launcher.wants_write() {
+            Interest::READABLE | Interest::WRITABLE
+        } else {
+            Interest::READABLE
+        };
+        tokio::select! {
+            event = self.link.recv(), if !self.link_is_gone => Ok(Woken::Link(event)),
+            container_id = self.ended.recv() => Ok(Woken::Ended(container_id)),
+            ready = self.launcher_ready.ready(interest) => match ready {
+                Ok(mut ready) => {
+                    // `launcher_events` reads until nothing is left, and writes until nothing fits.
+                    ready.clear_ready();
+                    Ok(Woken::Launcher)
+                }
+                Err(source) => Err(AgentError::System { what: "watch the launcher", source }),
+            },
+            () = time => Ok(Woken::Time),
+        }
+    }
+
+    fn feed(&mut self, woken: Woken) -> Result<(), AgentError> {
+        match woken {
+            Woken::Link(Some(event)) => self.hear(event),
+            Woken::Ended(Some(container_id)) => self.look(&container_id),
+            Woken::Launcher => {
+                for input in self.performer.launcher_events()? {
+                    self.engine.handle(input, now());
+                }
+            }
+            Woken::Link(None) => self.link_is_gone = true,
+            // `containers` holds a sender, so this channel never closes.
+            Woken::Ended(None) | Woken::Time => {}
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Connected { address, outbox, reports } => {
+                info!(%address, "connected to the control plane");
+                (self.outbox, self.reports) = (Some(outbox), Some(reports));
+                self.connected_to = Some(address);
+                self.reporter.new_session();
+                self.engine.handle(Input::Connected, now());
+            }
+            LinkEvent::Message(message) => self.engine.handle(Input::FromOwner(message), now()),
+            LinkEvent::Lost => {
+                (self.outbox, self.reports, self.next_report) = (None, None, None);
+                self.engine.handle(Input::Disconnected, now());
+            }
+        }
+    }
+
+    fn look(&mut self, container_id: &muster_model::ContainerId) {
+        if let Some(input) = self.performer.look(container_id) {
+            self.engine.handle(input, now());
+        }
+    }
+
+    fn do_what_is_due(&mut self) {
+        let now = now();
+        if self.engine.deadline().is_some_and(|(at, _)| at <= now.mono) {
+            self.engine.handle_deadline(now);
+        }
+        if self.next_report.is_some_and(|at| at <= now.mono) {
+            self.report(now.mono);
+        }
+        if self.next_clean_up.is_some_and(|at| at <= now.mono) {
+            self.clean_up(now.mono);
+        }
+    }
+
+    /// Performs until the engine wants nothing more. Journal entries gather while other outputs are performed, and are
+    /// written together; what the engine says after that was waiting for it.
+    fn perform_all(&mut self) {
+        loop {
+            let (mut writes, mut entries): (Vec<u64>, Vec<JournalEntry>) = (Vec::new(), Vec::new());
+            let mut did_something = false;
+            while let Some(output) = self.engine.poll_output() {
+                did_something = true;
+                match output {
+                    Output::Persist { seq, entries: more } => {
+                        writes.push(seq);
+                        entries.extend(more);
+                    }
+                    other => self.perform(other),
+                }
+            }
+            if !writes.is_empty() {
+                self.write_journal(writes, &entries);
+            } else if !did_something {
+                break;
+            }
+        }
+        if self.journal.is_snapshot_due() {
+            self.shorten_journal();
+        }
+    }
+
+    fn write_journal(&mut self, writes: Vec<u64>, entries: &[JournalEntry]) {
+        match self.journal.append(entries) {
+            Ok(()) => {
+                self.engine.handle(Input::JournalGrew { position: self.journal.position() }, now());
+                writes.into_iter().for_each(|seq| self.engine.handle(Input::Persisted { seq }, now()));
+            }
+            Err(failed) => {
+                let why: Arc<str> = chain_of(&failed).into();
+                error!(error = %why, "cannot write the journal; no new task is taken until it can be written");
+                for seq in writes {
+                    self.engine.handle(Input::PersistFailed { seq, why: why.clone() }, now());
+                }
+            }
+        }
+    }
+
+    fn shorten_journal(&mut self) {
+        let Some(snapshot) = self.engine.snapshot() else { return };
+        match self.journal.replace(&snapshot) {
+            Ok(()) => {
+                debug!(entries = snapshot.len(), "journal shortened");
+                self.engine.handle(Input::JournalGrew { position: self.journal.position() }, now());
+            }
+            Err(failed) => warn!(error = %chain_of(&failed), "cannot shorten the journal; the old one is still in use"),
+        }
+    }
+
+    /// The one match from what the engine wants to what is done.
+    fn perform(&mut self, output: Output) {
+        match output {
+            Output::Persist { .. } => {}
+            Output::PersistIdentity { seq, identity } => self.write_identity(seq, identity),
+            Output::Send(message) => self.send(message),
+            Output::FollowReferral { address } => self.order_link(LinkOrder::Follow { address: address.to_string() }),
+            Output::RefusedByOwner { why, may_retry: true } => {
+                warn!(error = %why, "the control plane refuses this agent for now");
+                self.order_link(LinkOrder::LeaveForNow);
+            }
+            Output::RefusedByOwner { why, may_retry: false } => {
+                error!(error = %why, "the control plane refuses this agent; containers run on, it will not connect again");
+                self.order_link(LinkOrder::LeaveForGood);
+            }
+            Output::Start { container_id, task, framework } => {
+                if let Some(input) = self.performer.start(container_id, &task, &framework, now().wall) {
+                    self.engine.handle(input, now());
+                }
+            }
+            Output::Signal { container_id, signal } => self.performer.signal(&container_id, signal),
+            Output::CleanUp { container_id } => {
+                self.performer.containers.is_settled(container_id);
+                self.clean_up(now().mono);
+            }
+            Output::ReportEvery(interval) => {
+                let told = Duration::from_nanos(interval.0).max(Duration::from_millis(100));
+                self.report_interval = Some(self.own_report_interval.unwrap_or(told));
+                self.report(now().mono);
+            }
+            Output::Note { what, detail } => info!(%detail, "{what}"),
+        }
+    }
+
+    fn write_identity(&mut self, seq: u64, mut identity: IdentityRecord) {
+        // The address that answered goes first, so that a start without --control-plane begins there.
+        let mut addresses: Vec<String> = self.connected_to.iter().chain(&self.addresses).cloned().collect();
+        addresses.dedup();
+        addresses.truncate(16);
+        identity.addresses = addresses.iter().map(|address| Arc::from(address.as_str())).collect();
+        let input = match self.identity_file.write(&identity) {
+            Ok(()) => Input::Persisted { seq },
+            Err(failed) => {
+                let why: Arc<str> = chain_of(&failed).into();
+                error!(error = %why, "cannot write the identity file");
+                Input::PersistFailed { seq, why }
+            }
+        };
+        self.engine.handle(input, now());
+    }
+
+    fn send(&mut self, message: FromAgent) {
+        let Some(outbox) = &self.outbox else { return };
+        if outbox.try_send(message).is_err() {
+            // The link ends the session when its outbox goes; the engine repeats what matters on the next one.
+            warn!("too many messages wait for the network; connecting anew");
+            self.outbox = None;
+        }
+    }
+
+    fn order_link(&mut self, order: LinkOrder) {
+        if self.link_orders.try_send(order).is_err() {
+            debug!("the link has given up or is busy leaving");
+        }
+    }
+
+    fn report(&mut self, at: Timestamp) {
+        let (Some(interval), Some(reports)) = (self.report_interval, &self.reports) else {
+            self.next_report = None;
+            return;
+        };
+        self.next_report = Some(at.after(length(interval)));
+        // While one is being written there is no room, and measuring would be for nothing.
+        let Ok(place) = reports.try_reserve() else { return };
+        match self.reporter.report(&mut self.performer.containers) {
+            Ok(report) => place.send(FromAgent::Report(report)),
+            Err(failed) => warn!(error = %chain_of(&failed), "cannot measure"),
+        }
+    }
+
+    fn clean_up(&mut self, at: Timestamp) {
+        let is_left = self.performer.clean_up();
+        self.next_clean_up = is_left.then(|| at.after(length(CLEAN_UP_PAUSE)));
+    }
+
+    /// Leaves the control plane in order; containers, supervisors and all state stay.
+    async fn stop(mut self) {
+        self.perform_all();
+        self.order_link(LinkOrder::Stop);
+        // The link may wait for room in its inbox.
+        self.link.close();
+        let _given_up = tokio::time::timeout(DRAIN_TIMEOUT * 2, self.link_task).await;
+    }
+}
+
+fn read_authority(work_dir: &WorkDir) -> Result<Authority, AgentError> {
+    let path = work_dir.authority_file();
+    let failed =
+        |source: Box<dyn std::error::Error + Send + Sync>| AgentError::Authority { path: path.clone(), source };
+    let pem = std::fs::read(&path).map_err(|error| failed(error.into()))?;
+    Authority::from_pem(&pem).map_err(|error| failed(error.into()))
+}
+
+fn length(duration: Duration) -> muster_model::Duration {
+    muster_model::Duration(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// Both clocks. The first also runs while the machine is suspended.
+fn now() -> Now {
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Now {
+        mono: Timestamp(u64::try_from(boot_clock().as_nanos()).unwrap_or(u64::MAX)),
+        wall: WallTime(u64::try_from(wall.as_micros()).unwrap_or(u64::MAX)),
+    }
+}
