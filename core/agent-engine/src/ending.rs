@@ -70,7 +70,7 @@ fn out_of_memory(memory: OutOfMemory) -> Verdict {
 /// Bytes in the largest unit that divides them, as Mesos writes them: `32MB`, `1536KB`, `7B`.
 fn bytes(count: u64) -> String {
     const UNITS: [(u64, &str); 4] = [(1 << 40, "TB"), (1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "KB")];
-    match UNITS.iter().find(|(size, _)| count > 0 && count % size == 0) {
+    match UNITS.iter().find(|(size, _)| count > 0 && count.is_multiple_of(*size)) {
         Some((size, unit)) => format!("{}{unit}", count / size),
         None => format!("{count}B"),
     }

@@ -108,7 +108,7 @@ impl AgentEngine {
                 let status = update.status;
                 let key = (status.framework_id.clone(), status.task_id.clone());
                 let Some(task) = self.tasks.get_mut(&key).filter(|task| !task.is_abandoned) else { return };
-                let Some(uuid) = status.uuid else { return };
+                let Some(uuid) = status.uuid.filter(|uuid| !task.updates.knows(*uuid)) else { return };
                 if status.state.is_terminal() {
                     task.phase = Phase::Ended;
                 }

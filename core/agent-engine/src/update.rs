@@ -128,6 +128,12 @@ impl UpdateStream {
         newest.or_else(|| self.acknowledged.last().map(|status| status.state))
     }
 
+    /// Whether a status is in it, or was. A write that failed can be on disk all the same, and then stands there twice.
+    pub(crate) fn knows(&self, uuid: Uuid) -> bool {
+        let pending = self.pending.iter().map(|pending| &pending.status);
+        pending.chain(&self.acknowledged).any(|status| status.uuid == Some(uuid))
+    }
+
     /// Whether a state was ever put into the stream.
     pub(crate) fn has_been(&self, state: TaskState) -> bool {
         let pending = self.pending.iter().map(|pending| pending.status.state);

@@ -1,0 +1,9 @@
+//! Tests of the agent's engine as its shell sees it: inputs in, outputs out, crashes in between.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests may panic")]
+
+mod lifecycle;
+mod orders;
+mod recovery;
+mod rig;
+mod session;
+mod world;
