@@ -361,6 +361,17 @@ impl HomeEngine {
         }
     }
 
+    /// The session ends because another home has the framework: what waits can't be done any more.
+    pub(crate) fn drop_deferred(&mut self, id: &FrameworkId, why: &str, now: Now) {
+        let Some(fencing) = self.frameworks.get_mut(id).and_then(|framework| framework.fencing.take()) else { return };
+        for call in fencing.deferred {
+            match call {
+                Deferred::Launch(launch) => self.drop_operations(id, &launch.operations, why, now),
+                Deferred::Kill { .. } | Deferred::Reconcile(_) => {}
+            }
+        }
+    }
+
     /// The framework ends: what waits is not done, its offers go back.
     pub(crate) fn abandon_deferred(&mut self, id: &FrameworkId) {
         let Some(fencing) = self.frameworks.get_mut(id).and_then(|framework| framework.fencing.take()) else { return };

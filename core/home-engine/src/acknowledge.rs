@@ -17,7 +17,7 @@ impl HomeEngine {
         self.answer(request, Answer::Accepted);
         let Some(framework) = self.frameworks.get(id) else { return };
         let home_fence = framework.fence();
-        self.to_owner(
+        self.send_to_owner(
             Target::OwnerOf(agent_id.clone()),
             ToOwner::Acknowledge { framework_id: id.clone(), home_fence, agent_id, task_id, uuid },
         );

@@ -236,7 +236,7 @@ impl HomeEngine {
     }
 
     fn replay_demand(&mut self) {
-        for framework in self.frameworks.values() {
+        for framework in self.frameworks.values().filter(|framework| framework.record.home.node == self.config.node) {
             self.outputs.push_back(Output::Send { to: Target::Allocator, message: framework.demand() });
         }
     }
@@ -251,16 +251,19 @@ impl HomeEngine {
         self.output(Output::Answer { request, answer });
     }
 
-    pub(crate) fn to_owner(&mut self, to: Target, message: ToOwner) {
+    pub(crate) fn send_to_owner(&mut self, to: Target, message: ToOwner) {
         self.output(Output::Send { to, message: NodeMessage::ToOwner(message) });
     }
 
-    pub(crate) fn to_allocator(&mut self, message: ToAllocator) {
+    pub(crate) fn send_to_allocator(&mut self, message: ToAllocator) {
         self.output(Output::Send { to: Target::Allocator, message: NodeMessage::ToAllocator(message) });
     }
 
+    /// Tells the allocator what a framework wants, if no other node speaks for it.
     pub(crate) fn send_demand(&mut self, id: &FrameworkId) {
-        if let Some(framework) = self.frameworks.get(id) {
+        if let Some(framework) = self.frameworks.get(id)
+            && framework.record.home.node == self.config.node
+        {
             let message = framework.demand();
             self.output(Output::Send { to: Target::Allocator, message });
         }

@@ -158,10 +158,15 @@ impl Framework {
 
     /// What the allocator must know of it.
     pub(crate) fn demand(&self) -> NodeMessage {
+        let session_version = match &self.session {
+            // Nobody will speak under this fence again, and it is not known how far its home had counted.
+            Session::Recovered { .. } => u64::MAX,
+            Session::Connected { .. } | Session::Disconnected { .. } => self.session_version,
+        };
         NodeMessage::ToAllocator(ToAllocator::Demand {
             info: self.record.info.clone(),
             home_fence: self.fence(),
-            session_version: self.session_version,
+            session_version,
             suppressed: self.suppressed.clone(),
             is_active: self.is_connected(),
         })

@@ -70,7 +70,7 @@ impl HomeEngine {
     fn send_kill(&mut self, id: &FrameworkId, agent_id: AgentId, task_id: TaskId, grace: Option<Duration>) {
         let Some(framework) = self.frameworks.get(id) else { return };
         let home_fence = framework.fence();
-        self.to_owner(
+        self.send_to_owner(
             Target::OwnerOf(agent_id.clone()),
             ToOwner::Kill { framework_id: id.clone(), home_fence, agent_id, task_id, grace },
         );

@@ -167,6 +167,11 @@ impl HomeEngine {
         refusal: Refusal,
     ) {
         let Some(framework) = self.frameworks.get_mut(id) else { return };
+        if framework.fence().incarnation != self.config.incarnation {
+            // A recovered framework's fence is another process's, and so are the numbers used under it: the owner
+            // would take the order for one that it knows. The allocator takes the grants back by the demand.
+            return self.send_demand(id);
+        }
         framework.order_sequence = framework.order_sequence.saturating_add(1);
         let order = HomeOrder {
             framework: framework.info().brief(),
@@ -177,6 +182,6 @@ impl HomeEngine {
             tasks,
             refusal,
         };
-        self.to_owner(Target::OwnerOf(agent_id), ToOwner::Order(order));
+        self.send_to_owner(Target::OwnerOf(agent_id), ToOwner::Order(order));
     }
 }

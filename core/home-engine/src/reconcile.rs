@@ -55,7 +55,8 @@ impl HomeEngine {
         }
         if tasks.is_empty() {
             let home_fence = framework.fence();
-            return self.to_owner(Target::AllOwners, ToOwner::ReconcileAll { framework_id: id.clone(), home_fence });
+            return self
+                .send_to_owner(Target::AllOwners, ToOwner::ReconcileAll { framework_id: id.clone(), home_fence });
         }
         let mut left_out = 0usize;
         for (task_id, agent_id) in tasks {
@@ -91,7 +92,7 @@ impl HomeEngine {
         if is_first {
             self.timers.set(Timer::Questions(id.clone()), now.mono.after(QUESTION_WAIT));
         }
-        self.to_owner(to, ToOwner::ReconcileTask { framework, home_fence, request, task_id, agent_id });
+        self.send_to_owner(to, ToOwner::ReconcileTask { framework, home_fence, request, task_id, agent_id });
         true
     }
 

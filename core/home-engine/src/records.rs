@@ -42,6 +42,11 @@ pub(crate) enum Intent {
     Change(Change),
     /// The framework is removed.
     Remove(Removal),
+    /// Nothing: a write's answer was lost and the store could not be read then, so it is read now.
+    Look {
+        /// A record that is found was made for a client that was told 503 and does not know its id: it is removed.
+        is_unwanted: bool,
+    },
 }
 
 /// What a write puts.
@@ -57,7 +62,8 @@ pub(crate) enum Written {
 #[derive(Clone, Debug)]
 struct Current {
     intent: Intent,
-    written: Written,
+    /// What is being put; nothing by a look.
+    written: Option<Written>,
     attempts: u8,
 }
 
@@ -74,7 +80,7 @@ impl Intent {
         match self {
             Self::Subscribe(_) | Self::Change(_) => true,
             Self::Remove(removal) => removal.request().is_some(),
-            Self::Leave => false,
+            Self::Leave | Self::Look { .. } => false,
         }
     }
 }
@@ -121,10 +127,14 @@ impl HomeEngine {
             Intent::Leave => self.decide_leave(id),
             Intent::Change(change) => self.decide_change(id, change),
             Intent::Remove(removal) => self.decide_removal(id, removal, now),
+            Intent::Look { .. } => {
+                self.writes.entry(id.clone()).or_default().current = Some(Current { intent, written: None, attempts });
+                return self.read_record(id);
+            }
         };
         let Some((op, written)) = decided else { return };
         let seq = self.new_seq(Subject::Framework(id.clone()));
-        let current = Current { intent, written, attempts: attempts.saturating_add(1) };
+        let current = Current { intent, written: Some(written), attempts: attempts.saturating_add(1) };
         self.writes.entry(id.clone()).or_default().current = Some(current);
         self.output(Output::Persist { seq, op });
     }
@@ -133,8 +143,8 @@ impl HomeEngine {
         match self.in_flight.remove(&seq) {
             Some(Subject::Registrations) => self.registrations_persisted(revision, now),
             Some(Subject::Framework(id)) => {
-                if let Some(current) = self.take_current(&id) {
-                    self.finish_write(&id, current.intent, current.written, revision, now);
+                if let Some(Current { intent, written: Some(written), .. }) = self.take_current(&id) {
+                    self.finish_write(&id, intent, written, revision, now);
                 }
                 self.start_next_write(&id, now);
             }
@@ -157,8 +167,17 @@ impl HomeEngine {
         let attempts =
             self.writes.get(id).and_then(|queue| queue.current.as_ref()).map_or(0, |current| current.attempts);
         if attempts >= STORE_ATTEMPTS_MAX {
-            return self.give_up(id, error, now);
+            return match error {
+                PersistError::Unknown { .. } => self.give_up_in_doubt(id, error, now),
+                PersistError::Conflict { .. } | PersistError::Unavailable { .. } | PersistError::Full { .. } => {
+                    self.give_up(id, error, now);
+                }
+            };
         }
+        self.read_record(id);
+    }
+
+    fn read_record(&mut self, id: &FrameworkId) {
         let seq = self.new_seq(Subject::Framework(id.clone()));
         self.output(Output::Read { seq, keys: vec![Key::Framework(id.clone()), Key::Tombstone(id.clone())] });
     }
@@ -170,7 +189,12 @@ impl HomeEngine {
             None => return,
         };
         let Some(current) = self.take_current(&id) else { return };
-        let landed = found.iter().find(|stored| match (&stored.record, &current.written) {
+        let Some(written) = current.written else {
+            self.learn(&id, found, now);
+            self.finish_look(&id, &current.intent, now);
+            return self.start_next_write(&id, now);
+        };
+        let landed = found.iter().find(|stored| match (&stored.record, &written) {
             (Record::Framework(theirs), Written::Framework(ours)) => theirs == ours,
             (Record::Tombstone(theirs), Written::Tombstone(ours)) => theirs == ours,
             (
@@ -186,9 +210,9 @@ impl HomeEngine {
             ) => false,
         });
         if let Some(stored) = landed {
-            self.finish_write(&id, current.intent, current.written, stored.revision, now);
+            self.finish_write(&id, current.intent, written, stored.revision, now);
         } else {
-            self.learn(&id, found);
+            self.learn(&id, found, now);
             self.start_write(&id, current.intent, current.attempts, now);
         }
         self.start_next_write(&id, now);
@@ -196,9 +220,35 @@ impl HomeEngine {
 
     pub(crate) fn read_failed(&mut self, seq: u64, error: &PersistError, now: Now) {
         match self.in_flight.remove(&seq) {
-            Some(Subject::Registrations) => self.registrations_given_up(error, now),
-            Some(Subject::Framework(id)) => self.give_up(&id, error, now),
+            Some(Subject::Registrations) => self.registrations_in_doubt(error, now),
+            Some(Subject::Framework(id)) => self.give_up_in_doubt(&id, error, now),
             None => {}
+        }
+    }
+
+    /// Nobody knows whether the write was done: it is looked up once the store answers.
+    fn give_up_in_doubt(&mut self, id: &FrameworkId, error: &PersistError, now: Now) {
+        let queue = self.writes.entry(id.clone()).or_default();
+        let is_looking = queue.current.as_ref().is_some_and(|current| current.written.is_none());
+        if !is_looking {
+            queue.waiting.push_front(Intent::Look { is_unwanted: false });
+        }
+        self.give_up(id, error, now);
+    }
+
+    /// The store has said what it holds. A new framework of a client that was told 503 is removed again.
+    fn finish_look(&mut self, id: &FrameworkId, intent: &Intent, now: Now) {
+        let is_unwanted = match intent {
+            Intent::Look { is_unwanted } => *is_unwanted,
+            Intent::Subscribe(_) | Intent::Leave | Intent::Change(_) | Intent::Remove(_) => false,
+        };
+        if let Some(framework) = self.frameworks.get_mut(id)
+            && is_unwanted
+            && !framework.is_connected()
+            && framework.fence().incarnation == self.config.incarnation
+        {
+            framework.session = Session::Recovered { removal_due: Some(now.mono) };
+            self.submit(id, Intent::Remove(Removal::FailoverTimeout), now);
         }
     }
 
@@ -232,7 +282,7 @@ impl HomeEngine {
                     self.answer(request, answer.clone());
                 }
             }
-            Intent::Leave => {}
+            Intent::Leave | Intent::Look { .. } => {}
         }
     }
 
@@ -249,7 +299,8 @@ impl HomeEngine {
             (Intent::Change(change), Written::Framework(record)) => self.finish_change(id, change, record, revision),
             (Intent::Remove(removal), Written::Tombstone(tombstone)) => self.finish_removal(id, removal, &tombstone),
             (Intent::Subscribe(_) | Intent::Leave | Intent::Change(_), Written::Tombstone(_))
-            | (Intent::Remove(_), Written::Framework(_)) => {
+            | (Intent::Remove(_), Written::Framework(_))
+            | (Intent::Look { .. }, _) => {
                 self.note(Some(id), "a write ended as another kind than it began", "no change");
             }
         }
@@ -264,14 +315,14 @@ impl HomeEngine {
     }
 
     /// Somebody else changed the framework's record: takes over what the store says now.
-    fn learn(&mut self, id: &FrameworkId, found: Vec<Stored>) {
+    fn learn(&mut self, id: &FrameworkId, found: Vec<Stored>, now: Now) {
         let mut is_stored = false;
         let mut is_removed = false;
         for stored in found {
             match stored.record {
                 Record::Framework(record) => {
                     is_stored = true;
-                    self.learn_record(id, record, stored.revision);
+                    self.learn_record(id, record, stored.revision, now);
                 }
                 Record::Tombstone(tombstone) => {
                     is_removed = true;
@@ -290,13 +341,13 @@ impl HomeEngine {
             }
         }
         if !is_stored && !is_removed && self.frameworks.contains_key(id) {
-            self.end_session(id, "Framework has been removed");
+            self.end_session(id, "Framework has been removed", now);
             self.forget(id);
             self.note(Some(id), "framework record is gone from the store", "the session is ended");
         }
     }
 
-    fn learn_record(&mut self, id: &FrameworkId, record: FrameworkRecord, revision: u64) {
+    fn learn_record(&mut self, id: &FrameworkId, record: FrameworkRecord, revision: u64, now: Now) {
         let Some(framework) = self.frameworks.get_mut(id) else {
             self.frameworks.insert(id.clone(), Framework::recovered(record, revision));
             return self.touch(id);
@@ -306,7 +357,7 @@ impl HomeEngine {
         framework.revision = revision;
         if is_deposed {
             // Another home took over, or an earlier write of ours whose answer was lost: the client comes again.
-            self.end_session(id, "Framework failed over");
+            self.end_session(id, "Framework failed over", now);
             if let Some(framework) = self.frameworks.get_mut(id) {
                 framework.session = Session::Recovered { removal_due: None };
                 framework.order_sequence = 0;
@@ -317,8 +368,9 @@ impl HomeEngine {
     }
 
     /// Ends a framework's session because it is no longer this home's: offers are dropped, the stream gets an ERROR.
-    fn end_session(&mut self, id: &FrameworkId, why: &'static str) {
+    fn end_session(&mut self, id: &FrameworkId, why: &'static str, now: Now) {
         self.drop_offers(id);
+        self.drop_deferred(id, why, now);
         if let Some(connection) = self.frameworks.get(id).and_then(Framework::stream).map(|(connection, _)| connection)
         {
             self.event(id, Event::Error(why.into()));
@@ -327,7 +379,6 @@ impl HomeEngine {
         }
         self.timers.cancel_framework(id);
         if let Some(framework) = self.frameworks.get_mut(id) {
-            framework.fencing = None;
             framework.questions.clear();
         }
     }
@@ -345,7 +396,10 @@ fn is_same_kind(left: &Intent, right: &Intent) -> bool {
     match (left, right) {
         (Intent::Leave, Intent::Leave) => true,
         (Intent::Remove(left), Intent::Remove(right)) => left.request().is_none() && right.request().is_none(),
-        (Intent::Leave | Intent::Remove(_) | Intent::Subscribe(_) | Intent::Change(_), _) => false,
+        (Intent::Look { is_unwanted: left }, Intent::Look { is_unwanted: right }) => left == right,
+        (Intent::Leave | Intent::Remove(_) | Intent::Look { .. } | Intent::Subscribe(_) | Intent::Change(_), _) => {
+            false
+        }
     }
 }
 

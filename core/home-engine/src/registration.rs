@@ -6,7 +6,7 @@ use crate::engine::{HomeEngine, unavailable};
 use crate::framework::Framework;
 use crate::io::{ConnectionId, Output};
 use crate::limits::{REGISTRATIONS_PER_WRITE_MAX, REGISTRATIONS_WAITING_MAX, STORE_ATTEMPTS_MAX};
-use crate::records::Subject;
+use crate::records::{Intent, Subject};
 use crate::subscribe::Subscription;
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::format;
@@ -137,7 +137,12 @@ impl HomeEngine {
         }
         let Some(batch) = &self.registrar.batch else { return };
         if batch.attempts >= STORE_ATTEMPTS_MAX {
-            return self.registrations_given_up(error, now);
+            return match error {
+                PersistError::Unknown { .. } => self.registrations_in_doubt(error, now),
+                PersistError::Conflict { .. } | PersistError::Unavailable { .. } | PersistError::Full { .. } => {
+                    self.registrations_given_up(error, now);
+                }
+            };
         }
         let mut keys = Vec::with_capacity(batch.items.len().saturating_add(1));
         keys.push(Key::Cluster);
@@ -192,6 +197,17 @@ impl HomeEngine {
         let attempts = batch.attempts;
         let registrations = batch.items.into_iter().map(|(_, _, registration)| registration).collect();
         self.write_registrations(registrations, attempts, now);
+    }
+
+    /// Nobody knows whether the frameworks were made: their clients are told 503 and never learn their ids, so what
+    /// is found of them later is removed.
+    pub(crate) fn registrations_in_doubt(&mut self, error: &PersistError, now: Now) {
+        let items = self.registrar.batch.as_ref().map(|batch| batch.items.as_slice()).unwrap_or_default();
+        let ids: Vec<FrameworkId> = items.iter().map(|(id, _, _)| id.clone()).collect();
+        self.registrations_given_up(error, now);
+        for id in ids {
+            self.submit(&id, Intent::Look { is_unwanted: true }, now);
+        }
     }
 
     /// The store is away: everybody who waits for a number is told to come again.

@@ -24,7 +24,7 @@ impl HomeEngine {
             self.send_demand(id);
             self.touch(id);
         }
-        self.to_allocator(ToAllocator::Revive { framework_id: id.clone(), home_fence, roles });
+        self.send_to_allocator(ToAllocator::Revive { framework_id: id.clone(), home_fence, roles });
     }
 
     /// Open offers stay valid; offers on their way are given back.

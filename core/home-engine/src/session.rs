@@ -12,7 +12,7 @@ use alloc::collections::{BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use muster_model::fence::Fence;
-use muster_model::node_message::{Target, ToAllocator, ToOwner};
+use muster_model::node_message::{Target, ToOwner};
 use muster_model::record::{FrameworkRecord, Record, TombstoneRecord};
 use muster_model::scheduler::Event;
 use muster_model::store_op::{Key, StoreOp, Stored};
@@ -96,7 +96,7 @@ impl HomeEngine {
         let heartbeat_interval = self.config.heartbeat_interval;
         self.event(id, Event::Subscribed { framework_id: id.clone(), heartbeat_interval });
         self.heartbeat(id, now.mono, now);
-        self.to_owner(Target::AllOwners, ToOwner::FenceFramework { framework: brief, home_fence });
+        self.send_to_owner(Target::AllOwners, ToOwner::FenceFramework { framework: brief, home_fence });
         self.send_demand(id);
         self.touch(id);
         if self.opening.remove(&connection) == Some(true) {
@@ -127,7 +127,7 @@ impl HomeEngine {
         }
     }
 
-    /// The client is gone: no offers, no filters, and the failover timer runs.
+    /// The client is gone: no offers, no filters (the allocator forgets them), and the failover timer runs.
     fn disconnect(&mut self, id: &FrameworkId, now: Now) {
         let Some((connection, _)) = self.frameworks.get(id).and_then(Framework::stream) else { return };
         self.release_deferred(id, now);
@@ -139,13 +139,10 @@ impl HomeEngine {
         framework.session = Session::Disconnected { removal_due, deadline: now.wall.after(timeout) };
         framework.fencing = None;
         framework.questions.clear();
-        let (home_fence, roles) = (framework.fence(), framework.info().roles.clone());
         self.touch(id);
-        // First the allocator stops giving, then it gets back what was given.
+        // First the allocator stops giving and forgets refusals, then it gets back what was given.
         self.send_demand(id);
         self.give_back_all(id);
-        // Its filters are dropped: a client that comes back is offered everything, as in Mesos.
-        self.to_allocator(ToAllocator::Revive { framework_id: id.clone(), home_fence, roles });
         if removal_due > now.mono {
             self.timers.set(Timer::Removal(id.clone()), removal_due);
             self.submit(id, Intent::Leave, now);

@@ -140,8 +140,8 @@ impl HomeEngine {
             self.streams.remove(&connection);
         }
         let home_fence = framework.fence();
-        self.to_owner(Target::AllOwners, ToOwner::RemoveFramework { framework_id: id.clone(), home_fence });
-        self.to_allocator(ToAllocator::FrameworkRemoved { framework_id: id.clone() });
+        self.send_to_owner(Target::AllOwners, ToOwner::RemoveFramework { framework_id: id.clone(), home_fence });
+        self.send_to_allocator(ToAllocator::FrameworkRemoved { framework_id: id.clone() });
         self.remember_removed(id.clone(), tombstone);
     }
 }

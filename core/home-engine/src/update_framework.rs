@@ -90,11 +90,11 @@ impl HomeEngine {
         self.rescind_roles(id, |role| !roles.contains(role));
         if is_brief_changed {
             // The same fence again voids nothing; owners learn the capabilities by it.
-            self.to_owner(Target::AllOwners, ToOwner::FenceFramework { framework: brief, home_fence });
+            self.send_to_owner(Target::AllOwners, ToOwner::FenceFramework { framework: brief, home_fence });
         }
         self.send_demand(id);
         if !revived.is_empty() && self.frameworks.get(id).is_some_and(Framework::is_connected) {
-            self.to_allocator(ToAllocator::Revive { framework_id: id.clone(), home_fence, roles: revived });
+            self.send_to_allocator(ToAllocator::Revive { framework_id: id.clone(), home_fence, roles: revived });
         }
     }
 }

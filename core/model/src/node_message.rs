@@ -291,13 +291,15 @@ pub enum ToAllocator {
         resources: Resources,
     },
     /// From a home: what a framework wants; replaces what was known of it. A framework that is not active keeps its
-    /// use and gets no offers; filters of roles it left are dropped.
+    /// use and gets no offers: its open grants are revoked and its refusals forgotten. Filters of roles it left are
+    /// dropped.
     Demand {
         /// The framework, with its roles and thresholds.
         info: Arc<FrameworkInfo>,
         /// The home's fence.
         home_fence: Fence,
-        /// Grows with each change of what it wants.
+        /// Grows with each change of what it wants within the home fence; the largest number is the last word under
+        /// that fence, said of a framework whose home has restarted.
         session_version: u64,
         /// Roles it wants no offers for now.
         suppressed: BTreeSet<Role>,

@@ -210,7 +210,7 @@ fn a_live_task_id_is_refused_until_its_owner_lets_go_of_it() {
     assert_eq!(lines[1], "#1 UPDATE a TASK_ERROR ControlPlane S1 TaskInvalid 'Task has duplicate ID: a'");
     let (framework_id, task_id) =
         (muster_model::FrameworkId::parse("f").unwrap(), muster_model::TaskId::parse("a").unwrap());
-    world.from_node(muster_model::node_message::ToHome::TaskRemoved { framework_id, task_id });
+    world.node_says(muster_model::node_message::ToHome::TaskRemoved { framework_id, task_id });
     world.offer("f", 1, 2, vec![offer(9, "f", "S1", "eng", amount(2, 64))]);
     assert_eq!(
         world.call(1, "f", accept(&["1-O9"], again())),

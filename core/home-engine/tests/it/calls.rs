@@ -107,7 +107,7 @@ fn operations_are_unknown() {
 
 fn answer(world: &mut World, owner: &str, request: u64, outcome: Reconciled) -> Vec<String> {
     let owner = NodeId::parse(owner).unwrap();
-    world.from_node(ToHome::Reconciled { framework_id: framework_id(), owner, request, outcome })
+    world.node_says(ToHome::Reconciled { framework_id: framework_id(), owner, request, outcome })
 }
 
 fn status(id: &str, state: TaskState) -> TaskStatus {
@@ -143,10 +143,8 @@ fn answers_of_owners_make_one_answer_or_none() {
     let unknown = "#1 UPDATE v TASK_UNKNOWN ControlPlane - Reconciliation 'Reconciliation: Task is unknown'";
     let running =
         "#1 UPDATE v TASK_RUNNING ControlPlane S1 Reconciliation 'Reconciliation: Latest task state'".to_string();
-    let running_status = || Reconciled::Status(TaskStatus {
-        uuid: Some(Uuid::from_random([3; 16])),
-        ..status("v", TaskState::Running)
-    });
+    let running_status =
+        || Reconciled::Status(TaskStatus { uuid: Some(Uuid::from_random([3; 16])), ..status("v", TaskState::Running) });
     for (name, answers, expected) in [
         ("nobody has it", vec![("n1", Reconciled::NotHere), ("n2", Reconciled::NotHere)], vec![unknown.to_string()]),
         ("one answer is not enough", vec![("n1", Reconciled::NotHere)], vec![]),
@@ -204,20 +202,17 @@ fn a_question_that_nobody_answers_is_forgotten() {
 #[test]
 fn updates_reach_the_client_that_is_there_in_states_that_it_knows() {
     let mut world = world();
-    let update = |state| ToHome::Update(TaskStatus {
-        uuid: Some(Uuid::from_random([2; 16])),
-        ..status("t", state)
-    });
+    let update = |state| ToHome::Update(TaskStatus { uuid: Some(Uuid::from_random([2; 16])), ..status("t", state) });
     let text = "ControlPlane S1 Reconciliation 'Reconciliation: Latest task state' uuid";
-    assert_eq!(world.from_node(update(TaskState::Unreachable)), [format!("#1 UPDATE t TASK_UNREACHABLE {text}")]);
+    assert_eq!(world.node_says(update(TaskState::Unreachable)), [format!("#1 UPDATE t TASK_UNREACHABLE {text}")]);
     let mut old = info(&["eng"]);
     old.capabilities.partition_aware = false;
     world.owners(&[]);
     world.subscribe(2, Some("f"), old);
-    assert_eq!(world.from_node(update(TaskState::Unreachable)), [format!("#2 UPDATE t TASK_LOST {text}")]);
-    assert_eq!(world.from_node(update(TaskState::Running)), [format!("#2 UPDATE t TASK_RUNNING {text}")]);
+    assert_eq!(world.node_says(update(TaskState::Unreachable)), [format!("#2 UPDATE t TASK_LOST {text}")]);
+    assert_eq!(world.node_says(update(TaskState::Running)), [format!("#2 UPDATE t TASK_RUNNING {text}")]);
     world.close(2);
-    assert_eq!(world.from_node(update(TaskState::Running)), [""; 0], "the owner sends it again to the next session");
+    assert_eq!(world.node_says(update(TaskState::Running)), [""; 0], "the owner sends it again to the next session");
 }
 
 fn update(info: FrameworkInfo, suppressed: &[&str]) -> FrameworkCall {
@@ -232,8 +227,10 @@ fn what_can_not_be_updated_is_400_and_changes_nothing() {
         change(&mut changed);
         changed
     };
-    let undecodable =
-        FrameworkCall::UpdateFramework { info: Err("Supplied FrameworkInfo is not valid: x".into()), suppressed_roles: vec![] };
+    let undecodable = FrameworkCall::UpdateFramework {
+        info: Err("Supplied FrameworkInfo is not valid: x".into()),
+        suppressed_roles: vec![],
+    };
     for (name, call, expected) in [
         ("undecodable", undecodable, "Supplied FrameworkInfo is not valid: x"),
         (

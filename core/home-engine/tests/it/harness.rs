@@ -73,8 +73,7 @@ impl Store {
             next_agent: 0,
             next_framework: 0,
         };
-        let mut store = Self::default();
-        store.revision = 1;
+        let mut store = Self { revision: 1, ..Self::default() };
         store.records.insert(Key::Cluster, (1, Record::Cluster(cluster)));
         store
     }
@@ -207,14 +206,14 @@ impl World {
         self.give(Input::OwnersChanged(owners))
     }
 
-    pub(crate) fn from_node(&mut self, message: ToHome) -> Vec<String> {
+    pub(crate) fn node_says(&mut self, message: ToHome) -> Vec<String> {
         self.give(Input::FromNode(message))
     }
 
     /// One batch under the framework's current fence and version.
     pub(crate) fn offer(&mut self, id: &str, epoch: u64, version: u64, offers: Vec<Arc<Offer>>) -> Vec<String> {
         let (framework_id, home_fence) = (FrameworkId::parse(id).unwrap(), fence(epoch));
-        self.from_node(ToHome::Offers { framework_id, home_fence, session_version: version, offers })
+        self.node_says(ToHome::Offers { framework_id, home_fence, session_version: version, offers })
     }
 }
 
@@ -328,10 +327,13 @@ pub(crate) fn line(output: &Output) -> Option<String> {
         Output::Answer { request, answer } => format!("={} {}", request.0, answer_text(answer)),
         Output::Send { to, message } => format!("{} {}", target_text(to), message_text(message)),
         Output::Persist { seq, op } => {
-            format!("persist {seq} {}", list(op.writes.iter().map(|write| match write {
-                Write::Put(key, _) => format!("put:{}", key.path()),
-                Write::Delete(key) => format!("delete:{}", key.path()),
-            })))
+            format!(
+                "persist {seq} {}",
+                list(op.writes.iter().map(|write| match write {
+                    Write::Put(key, _) => format!("put:{}", key.path()),
+                    Write::Delete(key) => format!("delete:{}", key.path()),
+                }))
+            )
         }
         Output::Read { seq, keys } => format!("read {seq} {}", list(keys.iter().map(Key::path))),
         Output::Note { .. } => return None,
@@ -428,9 +430,10 @@ fn owner_text(message: &ToOwner) -> String {
 fn allocator_text(message: &ToAllocator) -> String {
     match message {
         ToAllocator::Demand { info, home_fence, session_version, suppressed, is_active } => short(format!(
-            "demand {} {} v{session_version} [{}] suppressed [{}] {}",
+            "demand {} {} v{} [{}] suppressed [{}] {}",
             info.id,
             fence_text(home_fence),
+            if *session_version == u64::MAX { "last".into() } else { session_version.to_string() },
             list(&info.roles),
             list(suppressed),
             if *is_active { "active" } else { "inactive" }

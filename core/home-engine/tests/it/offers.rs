@@ -45,6 +45,13 @@ fn offers_that_a_framework_may_not_have_are_given_back() {
         [">S1 order f 1.1.1 no.1 [1-O1] tasks [] refuse none"],
         "disconnected"
     );
+    let mut world = world.restarted(config("n1", 9));
+    world.lines();
+    assert_eq!(
+        world.offer("f", 1, 2, vec![offer(2, "f", "S1", "eng", amount(4, 512))]),
+        [">allocator demand f 1.1.1 vlast [eng] suppressed [] inactive"],
+        "recovered: the fence is another process's, so are the numbers of its orders"
+    );
     assert_eq!(world.offer("nobody", 1, 2, vec![offer(1, "nobody", "S1", "eng", amount(4, 512))]), [""; 0]);
 }
 
@@ -86,11 +93,7 @@ fn suppress_and_revive_follow_their_roles() {
             vec![">allocator demand f 1.1.1 v3 [eng web] suppressed [eng] active".to_string()],
         ),
         ("again", suppress(&["eng"]), vec![]),
-        (
-            "all",
-            suppress(&[]),
-            vec![">allocator demand f 1.1.1 v4 [eng web] suppressed [eng web] active".to_string()],
-        ),
+        ("all", suppress(&[]), vec![">allocator demand f 1.1.1 v4 [eng web] suppressed [eng web] active".to_string()]),
         (
             "one back",
             revive(&["web"]),
@@ -147,9 +150,9 @@ fn the_client_hears_of_each_rescinded_offer_that_it_still_has() {
         framework_id: FrameworkId::parse(id).unwrap(),
         offers: [1, 2].map(|number| (OfferId { epoch: 1, number }, RescindReason::AgentDisconnected)).to_vec(),
     };
-    assert_eq!(world.from_node(rescinded("g")), [""; 0]);
-    assert_eq!(world.from_node(rescinded("f")), ["#1 RESCIND 1-O2"], "the allocator has them already");
-    assert_eq!(world.from_node(rescinded("f")), [""; 0]);
+    assert_eq!(world.node_says(rescinded("g")), [""; 0]);
+    assert_eq!(world.node_says(rescinded("f")), ["#1 RESCIND 1-O2"], "the allocator has them already");
+    assert_eq!(world.node_says(rescinded("f")), [""; 0]);
     assert_eq!(world.call(1, "f", decline(&["1-O2"], None)), ["=101 202"]);
 }
 
@@ -179,5 +182,5 @@ fn an_allocator_of_a_new_home_fence_is_obeyed() {
         session_version: 3,
         offers: vec![offer(1, "f", "S1", "eng", amount(4, 512))],
     };
-    assert_eq!(world.from_node(message), ["#2 OFFERS 1-O1"]);
+    assert_eq!(world.node_says(message), ["#2 OFFERS 1-O1"]);
 }

@@ -4,6 +4,7 @@ use crate::harness::{World, accept, amount, config, fence, info, offer, task};
 use muster_home_engine::Why;
 use muster_home_engine::io::{Input, RequestId};
 use muster_model::node_message::ToHome;
+use muster_model::record::Record;
 use muster_model::scheduler::{FrameworkCall, Operation};
 use muster_model::store_op::Key;
 use muster_model::{AgentId, Duration, FrameworkId, NodeId, TaskId, Timestamp};
@@ -61,7 +62,6 @@ fn a_client_that_leaves_loses_offers_and_filters_and_is_removed_after_its_timeou
             ">allocator demand f 1.1.1 v2 [eng] suppressed [] inactive",
             ">S1 order f 1.1.1 no.1 [1-O1] tasks [] refuse none",
             ">S2 order f 1.1.1 no.2 [1-O2] tasks [] refuse none",
-            ">allocator revive f [eng]",
         ]
     );
     let view = world.home.view();
@@ -97,12 +97,7 @@ fn a_timeout_of_zero_removes_at_once() {
     world.subscribe(1, Some("f"), none);
     assert_eq!(
         world.close(1),
-        [
-            ">allocator demand f 1.1.1 v2 [eng] suppressed [] inactive",
-            ">allocator revive f [eng]",
-            ">owners remove f",
-            ">allocator removed f",
-        ]
+        [">allocator demand f 1.1.1 v2 [eng] suppressed [] inactive", ">owners remove f", ">allocator removed f",]
     );
 }
 
@@ -117,15 +112,12 @@ fn a_restarted_home_starts_no_timer_but_carries_one_on() {
     assert_eq!(
         world.lines(),
         [
-            ">allocator demand left 1.1.1 v1 [eng] suppressed [] inactive",
-            ">allocator demand stays 1.1.1 v1 [eng] suppressed [] inactive",
+            ">allocator demand left 1.1.1 vlast [eng] suppressed [] inactive",
+            ">allocator demand stays 1.1.1 vlast [eng] suppressed [] inactive",
         ]
     );
     assert!(world.home.view().frameworks.values().all(|framework| framework.is_recovered));
-    assert_eq!(
-        world.call_with(None, "stays", FrameworkCall::Request),
-        ["=100 403 Framework is not subscribed"]
-    );
+    assert_eq!(world.call_with(None, "stays", FrameworkCall::Request), ["=100 403 Framework is not subscribed"]);
     assert_eq!(world.pass(39), [""; 0]);
     assert_eq!(world.pass(1), [">owners remove left", ">allocator removed left"]);
     assert_eq!(world.home.deadline(), None, "the other stays for ever");
@@ -210,16 +202,53 @@ fn calls_that_need_owners_wait_for_their_answers_to_a_new_home() {
         owner: NodeId::parse(owner).unwrap(),
         tasks: tasks.iter().map(|id| (TaskId::parse(id).unwrap(), AgentId::parse("S9").unwrap())).collect(),
     };
-    assert_eq!(world.from_node(answer("n1", 1, &[])), [""; 0], "an answer to the old fence does not count");
-    assert_eq!(world.from_node(answer("n1", 2, &["old"])), [""; 0]);
+    assert_eq!(world.node_says(answer("n1", 1, &[])), [""; 0], "an answer to the old fence does not count");
+    assert_eq!(world.node_says(answer("n1", 2, &["old"])), [""; 0]);
     assert_eq!(
-        world.from_node(answer("n2", 2, &[])),
+        world.node_says(answer("n2", 2, &[])),
         [
             "#2 UPDATE old TASK_ERROR ControlPlane S1 TaskInvalid 'Task has duplicate ID: old'",
             ">S1 order f 1.2.1 no.1 [1-O1] tasks [t/eng] refuse 5s",
             ">S1 kill f t none",
             ">owners reconcile all f",
         ]
+    );
+}
+
+#[test]
+fn what_waits_for_owners_goes_out_when_the_session_ends() {
+    let waiting = || {
+        let mut world = World::new();
+        world.owners(&["n1"]);
+        world.subscribe(1, Some("f"), info(&["eng"]));
+        world.subscribe(2, Some("f"), info(&["eng"]));
+        world.offer("f", 2, 3, vec![offer(1, "f", "S1", "eng", amount(4, 512))]);
+        let launch = Operation::Launch(vec![task("t", "S1", "eng", amount(1, 32))]);
+        assert_eq!(world.call(2, "f", accept(&["1-O1"], vec![launch])), ["=100 202"]);
+        world
+    };
+    let order = ">S1 order f 1.2.1 no.1 [1-O1] tasks [t/eng] refuse 5s";
+    let mut world = waiting();
+    assert_eq!(world.close(2)[0], order, "the client left");
+    let mut world = waiting();
+    let lines = world.subscribe(3, Some("f"), info(&["eng"]));
+    assert_eq!(lines[..2], [order, "#2 ERROR Framework failed over"], "under the old fence");
+    let mut world = waiting();
+    let lines = world.call(2, "f", FrameworkCall::Teardown);
+    assert_eq!(lines[1], ">S1 order f 1.2.1 no.1 [1-O1] tasks [] refuse none", "nothing is launched to be killed");
+    // Another home took it over: its owners obey us no more.
+    let mut world = waiting();
+    let id = FrameworkId::parse("f").unwrap();
+    if let Some((revision, Record::Framework(record))) = world.store.records.get_mut(&Key::Framework(id)) {
+        *revision = 50;
+        record.home.node = NodeId::parse("n2").unwrap();
+        record.home.fence.epoch = 9;
+    }
+    let lines = world.call(2, "f", FrameworkCall::Teardown);
+    assert_eq!(
+        lines[0],
+        "#2 UPDATE t TASK_DROPPED ControlPlane S1 InvalidOffers 'Task launched with invalid offers: Framework failed \
+         over'"
     );
 }
 
@@ -247,13 +276,13 @@ fn demand_is_told_again_to_a_new_allocator() {
     world.close(2);
     let wanted = |epoch| ToHome::DemandWanted { allocator_fence: fence(epoch) };
     assert_eq!(
-        world.from_node(wanted(5)),
+        world.node_says(wanted(5)),
         [
             ">allocator demand a 1.1.1 v2 [eng] suppressed [] active",
             ">allocator demand b 1.1.1 v2 [web] suppressed [web] inactive",
         ]
     );
-    assert_eq!(world.from_node(wanted(4)), [""; 0], "an older allocator is not answered");
+    assert_eq!(world.node_says(wanted(4)), [""; 0], "an older allocator is not answered");
 }
 
 #[test]
@@ -263,7 +292,7 @@ fn a_lost_agent_is_a_failure_for_every_connected_framework() {
     world.subscribe(2, Some("b"), info(&["eng"]));
     world.close(2);
     let agent_id = AgentId::parse("S1").unwrap();
-    assert_eq!(world.from_node(ToHome::AgentLost { agent_id }), ["#1 FAILURE Some(S1) None"]);
+    assert_eq!(world.node_says(ToHome::AgentLost { agent_id }), ["#1 FAILURE Some(S1) None"]);
 }
 
 #[test]

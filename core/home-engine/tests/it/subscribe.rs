@@ -1,9 +1,9 @@
 //! SUBSCRIBE: ids, streams, refusals, resubscription. Source: behaviours 1.3.
 
-use crate::harness::{World, config, info, task, accept, amount, offer, cluster_id};
+use crate::harness::{World, accept, amount, cluster_id, config, info, offer, task};
 use muster_home_engine::io::{ConnectionId, Input};
-use muster_model::scheduler::{FrameworkCall, Operation, Subscribe};
 use muster_model::FrameworkId;
+use muster_model::scheduler::{FrameworkCall, Operation, Subscribe};
 
 #[test]
 fn a_new_framework_gets_the_next_id_then_subscribed_then_a_heartbeat() {
