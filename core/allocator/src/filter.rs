@@ -36,11 +36,14 @@ struct Entry {
     refused: Vec<Refused>,
 }
 
+/// The last moment of a refusal, its serial, and the slots of its client and agent.
+type End = (Timestamp, u64, (u32, u32));
+
 /// All refusals.
 #[derive(Default)]
 pub(crate) struct Filters {
     entries: HashMap<(u32, u32), Entry>,
-    expiries: BinaryHeap<Reverse<(Timestamp, u64, (u32, u32))>>,
+    expiries: BinaryHeap<Reverse<End>>,
     serial: u64,
     refusal_count: usize,
 }

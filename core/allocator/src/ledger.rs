@@ -18,7 +18,7 @@ impl Cluster {
         }
         let Some(row) = self.agents.get_mut(agent as usize).and_then(Option::as_mut) else { return };
         let mine = row.used.iter_mut().find(|(of, _)| *of == client);
-        let is_new = !mine.is_some_and(|(_, amount)| amount.add(resources).is_ok());
+        let is_new = mine.is_none_or(|(_, amount)| amount.add(resources).is_err());
         if is_new {
             row.used.push((client, resources.clone()));
         }

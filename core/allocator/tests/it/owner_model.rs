@@ -37,6 +37,8 @@ struct HomeState {
     suppressed: BTreeSet<Role>,
     is_active: bool,
     version: u64,
+    /// The version with which the client came: offers made before are of a session that has ended.
+    since: u64,
 }
 
 /// The whole cluster around one engine.
@@ -49,6 +51,7 @@ pub(crate) struct Around {
     /// Offers as homes know them.
     open: BTreeMap<OfferId, Grant>,
     seen: BTreeSet<OfferId>,
+    versions: u64,
     /// What each agent has, as the allocator was told last.
     totals: BTreeMap<AgentId, Resources>,
     to_owner: VecDeque<ToOwner>,
@@ -101,6 +104,7 @@ impl Around {
             frameworks: BTreeMap::new(),
             open: BTreeMap::new(),
             seen: BTreeSet::new(),
+            versions: 0,
             totals: BTreeMap::new(),
             to_owner: VecDeque::new(),
             to_allocator: VecDeque::new(),
@@ -124,12 +128,13 @@ impl Around {
             match message {
                 NodeMessage::ToOwner(message) => self.to_owner.push_back(message),
                 // Homes hear at once; their answers go the long way.
-                NodeMessage::ToHome(ToHome::Offers { offers, framework_id, .. }) => {
+                NodeMessage::ToHome(ToHome::Offers { offers, framework_id, session_version, .. }) => {
                     for offer in offers {
                         let grant = &offer.grant;
                         assert!(self.seen.insert(grant.offer_id), "offer {} was made twice", grant.offer_id);
                         assert!(!grant.resources.is_empty(), "offer {} is empty", grant.offer_id);
-                        if self.frameworks.get(&framework_id).is_some_and(|it| it.is_active) {
+                        let state = self.frameworks.get(&framework_id);
+                        if state.is_some_and(|it| it.is_active && it.since <= session_version) {
                             self.open.insert(grant.offer_id, grant.clone());
                         }
                     }
@@ -330,8 +335,10 @@ impl Around {
                 let mut info = framework(id.as_str(), &chosen);
                 info.capabilities.gpu_resources = roles & 32 != 0;
                 info.capabilities.revocable_resources = roles & 64 != 0;
-                let version = self.frameworks.get(&id).map_or(1, |state| state.version + 1);
-                let state = HomeState { info, suppressed: BTreeSet::new(), is_active: true, version };
+                self.versions += 1;
+                let version = self.versions;
+                let since = self.frameworks.get(&id).filter(|it| it.is_active).map_or(version, |it| it.since);
+                let state = HomeState { info, suppressed: BTreeSet::new(), is_active: true, version, since };
                 self.frameworks.insert(id.clone(), state);
                 self.send_demand(&id);
             }
@@ -339,7 +346,8 @@ impl Around {
                 let id = framework_id(&format!("f{}", name % 4));
                 if let Some(state) = self.frameworks.get_mut(&id) {
                     state.is_active = false;
-                    state.version += 1;
+                    self.versions += 1;
+                    state.version = self.versions;
                     self.open.retain(|_, grant| grant.framework_id != id);
                     self.send_demand(&id);
                 }
@@ -348,7 +356,8 @@ impl Around {
                 let id = framework_id(&format!("f{}", name % 4));
                 if let Some(state) = self.frameworks.get_mut(&id) {
                     state.suppressed = state.info.roles.iter().take(1).cloned().collect();
-                    state.version += 1;
+                    self.versions += 1;
+                    state.version = self.versions;
                     self.send_demand(&id);
                 }
             }
@@ -356,7 +365,8 @@ impl Around {
                 let id = framework_id(&format!("f{}", name % 4));
                 if let Some(state) = self.frameworks.get_mut(&id) {
                     state.suppressed.clear();
-                    state.version += 1;
+                    self.versions += 1;
+                    state.version = self.versions;
                     let roles = state.info.roles.clone();
                     self.send_demand(&id);
                     let revive = ToAllocator::Revive { framework_id: id, home_fence: fence(1), roles };
@@ -404,7 +414,8 @@ impl Around {
         for name in ROLES {
             state.info.min_allocatable.insert(role(name), Vec::new());
         }
-        state.version += 1;
+        self.versions += 1;
+        state.version = self.versions;
         self.send_demand(&id);
         self.settle();
         self.wait(1000);
