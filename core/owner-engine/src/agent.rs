@@ -212,12 +212,7 @@ impl Agent {
         let Some(session) = self.connected() else { return false };
         outbox.agent(
             session,
-            ToAgent::AcknowledgeUpdate {
-                fence: self.fence,
-                framework_id: key.0.clone(),
-                task_id: key.1.clone(),
-                uuid,
-            },
+            ToAgent::AcknowledgeUpdate { fence: self.fence, framework_id: key.0.clone(), task_id: key.1.clone(), uuid },
         );
         true
     }
@@ -279,7 +274,8 @@ impl Agent {
     /// Takes a report; containers that it does not name keep their last figures while their task is here.
     pub(crate) fn take_report(&mut self, mut report: Report, at: WallTime) {
         if let Some((_, last)) = &self.report {
-            let named: BTreeSet<_> = report.containers.iter().map(|c| (c.framework_id.clone(), c.task_id.clone())).collect();
+            let named: BTreeSet<_> =
+                report.containers.iter().map(|c| (c.framework_id.clone(), c.task_id.clone())).collect();
             let kept: Vec<_> = last
                 .containers
                 .iter()

@@ -66,11 +66,14 @@ impl Book {
 
     /// Enters a grant. Errors: its resources are not free, or the offer is there already; then nothing has changed.
     pub(crate) fn grant(&mut self, grant: Grant) -> Result<(), Grant> {
-        if self.is_overdrawn || self.grants.contains_key(&grant.offer_id) || self.free.subtract(&grant.resources).is_err()
+        if self.is_overdrawn
+            || self.grants.contains_key(&grant.offer_id)
+            || self.free.subtract(&grant.resources).is_err()
         {
             return Err(grant);
         }
         self.grants.insert(grant.offer_id, grant);
+        debug_assert!(self.is_balanced());
         Ok(())
     }
 
@@ -80,6 +83,7 @@ impl Book {
         if self.is_overdrawn || self.free.add(&grant.resources).is_err() {
             self.count();
         }
+        debug_assert!(self.is_balanced());
         Some(grant)
     }
 
@@ -102,6 +106,12 @@ impl Book {
         if !fits || self.free.subtract(&resources).is_err() {
             self.count();
         }
+        debug_assert!(self.is_balanced());
+    }
+
+    /// What each task holds.
+    pub(crate) fn held(&self) -> &BTreeMap<TaskKey, Held> {
+        &self.held
     }
 
     /// Whether the task is charged.
@@ -123,6 +133,7 @@ impl Book {
         if self.is_overdrawn || !used_is_less || self.free.add(&held.resources).is_err() {
             self.count();
         }
+        debug_assert!(self.is_balanced());
         Some(held)
     }
 
@@ -130,6 +141,18 @@ impl Book {
     pub(crate) fn release_all(&mut self) {
         self.held.clear();
         self.count();
+    }
+
+    /// The law of the module, counted from scratch: for debug builds.
+    fn is_balanced(&self) -> bool {
+        let mut sum = self.free.clone();
+        let mut used = Resources::new();
+        let is_sum_whole = self.held.values().all(|held| sum.add(&held.resources).is_ok())
+            && self.grants.values().all(|grant| sum.add(&grant.resources).is_ok());
+        let is_used_whole = self.held.values().all(|held| used.add(&held.resources).is_ok());
+        let mut by_owner = Resources::new();
+        let is_split_whole = self.used.values().all(|used| by_owner.add(used).is_ok());
+        self.is_overdrawn || (is_sum_whole && is_used_whole && is_split_whole && sum == self.total && used == by_owner)
     }
 
     /// Counts everything again from what is held and granted.
@@ -153,7 +176,9 @@ impl Book {
         }
         if self.is_overdrawn {
             let mut free = self.total.clone();
-            for amount in self.held.values().map(|held| &held.resources).chain(self.grants.values().map(|g| &g.resources)) {
+            for amount in
+                self.held.values().map(|held| &held.resources).chain(self.grants.values().map(|g| &g.resources))
+            {
                 free = free.saturating_sub(amount);
             }
             self.free = free;

@@ -126,8 +126,8 @@ impl OwnerEngine {
             }
             Input::PeerMoved { session, peer } => self.move_peer(session, peer),
             Input::SessionClosed { session, why } => self.session_closed(session, &why, now),
-            Input::FromAgent { session, message } => self.from_agent(session, message, now),
-            Input::FromNode(message) => self.from_node(message, now),
+            Input::FromAgent { session, message } => self.hear_agent(session, message, now),
+            Input::FromNode(message) => self.hear_node(message, now),
             Input::Persisted { seq, revision } => self.persisted(seq, revision, now),
             Input::PersistFailed { seq, error } => self.persist_failed(seq, &error, now),
         }
@@ -173,7 +173,7 @@ impl OwnerEngine {
         self.shown.refresh(&self.agents)
     }
 
-    fn from_node(&mut self, message: ToOwner, now: Now) {
+    fn hear_node(&mut self, message: ToOwner, now: Now) {
         match message {
             ToOwner::Order(order) => self.take_order(order, now),
             ToOwner::Kill { framework_id, home_fence, agent_id, task_id, grace } => {
@@ -204,7 +204,8 @@ impl OwnerEngine {
         for taken in shards {
             match self.shards.get(&taken.shard) {
                 Some(known) if known.fence > taken.fence => {
-                    let detail = format!("shard {} is held under {}, not under {}", taken.shard, known.fence, taken.fence);
+                    let detail =
+                        format!("shard {} is held under {}, not under {}", taken.shard, known.fence, taken.fence);
                     self.outbox.note(NoteLevel::Warn, None, "an older fence of a shard was ignored", detail);
                     continue;
                 }

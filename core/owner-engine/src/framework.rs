@@ -231,7 +231,8 @@ mod tests {
     #[test]
     fn a_sequence_counts_once_in_any_order() {
         let mut seen = Sequences::default();
-        for (sequence, is_new) in [(0, false), (1, true), (3, true), (1, false), (3, false), (2, true), (2, false), (4, true)]
+        for (sequence, is_new) in
+            [(0, false), (1, true), (3, true), (1, false), (3, false), (2, true), (2, false), (4, true)]
         {
             assert_eq!(seen.is_new(sequence), is_new, "sequence {sequence}");
         }

@@ -181,4 +181,3 @@ pub enum NoteLevel {
     /// Why.
     Debug,
 }
-

@@ -12,25 +12,25 @@
 #![no_std]
 extern crate alloc;
 
+pub mod admission;
+mod agent;
+mod book;
+mod engine;
+mod framework;
+mod grant;
+mod index;
 pub mod io;
 pub mod limits;
-mod engine;
-mod agent;
-mod session;
-mod picture;
-mod book;
-mod task;
-mod index;
-mod grant;
-mod framework;
 mod order;
-mod update;
-mod reconcile;
-mod unreachable;
-pub mod admission;
-mod shown;
-mod timers;
 mod outbox;
+mod picture;
+mod reconcile;
+mod session;
+mod shown;
+mod task;
+mod timers;
+mod unreachable;
+mod update;
 
 pub use engine::{OwnerEngine, Why};
 pub use order::OrderError;

@@ -114,9 +114,10 @@ impl OrderError {
             Self::AgentRemoved => (TaskState::Dropped, Reason::AgentRemoved),
             Self::AgentDisconnected | Self::AgentInDoubt { .. } => (TaskState::Dropped, Reason::AgentDisconnected),
             Self::FrameworkRemoved => (TaskState::Dropped, Reason::FrameworkRemoved),
-            Self::OfferNotValid { .. } | Self::OfferNotTheirs { .. } | Self::NotEnough { .. } | Self::TooMany { .. } => {
-                (TaskState::Dropped, Reason::InvalidOffers)
-            }
+            Self::OfferNotValid { .. }
+            | Self::OfferNotTheirs { .. }
+            | Self::NotEnough { .. }
+            | Self::TooMany { .. } => (TaskState::Dropped, Reason::InvalidOffers),
             Self::OtherAgent { .. } | Self::NoResources { .. } | Self::DuplicateTask { .. } => {
                 (TaskState::Error, Reason::TaskInvalid)
             }
@@ -358,10 +359,8 @@ impl OwnerEngine {
         }
         // The status of a duplicate is about a task that never was; the active one of that id stays.
         if self.tasks.find(&(brief.id.clone(), task.id.clone())).is_none() {
-            self.outbox.home(
-                &brief.id,
-                ToHome::TaskRemoved { framework_id: brief.id.clone(), task_id: task.id.clone() },
-            );
+            self.outbox
+                .home(&brief.id, ToHome::TaskRemoved { framework_id: brief.id.clone(), task_id: task.id.clone() });
         }
     }
 
@@ -375,7 +374,8 @@ impl OwnerEngine {
     ) {
         let Some(agent) = self.agents.get_mut(agent_id) else { return };
         if fence != agent.fence || floor >= agent.next_sequence() {
-            let detail = format!("{floor} under {fence}; last sent {} under {}", agent.next_sequence() - 1, agent.fence);
+            let detail =
+                format!("{floor} under {fence}; last sent {} under {}", agent.next_sequence() - 1, agent.fence);
             self.outbox.note(NoteLevel::Warn, Some(agent_id), "orders taken that were never sent", detail);
             return;
         }
@@ -413,9 +413,9 @@ impl OwnerEngine {
     fn order_refused(&mut self, agent_id: &AgentId, sequence: u64, refusal: &OrderRefusal, now: Now) {
         let only = match refusal {
             OrderRefusal::NotEnough { task_id, .. } | OrderRefusal::DuplicateTask { task_id } => Some(task_id.clone()),
-            OrderRefusal::OldFence { .. } | OrderRefusal::NotJournalled { .. } | OrderRefusal::JournalInDoubt { .. } => {
-                None
-            }
+            OrderRefusal::OldFence { .. }
+            | OrderRefusal::NotJournalled { .. }
+            | OrderRefusal::JournalInDoubt { .. } => None,
         };
         self.outbox.note(NoteLevel::Warn, Some(agent_id), "an agent refused an order", format!("{refusal}"));
         let Some(agent) = self.agents.get_mut(agent_id) else { return };
@@ -501,7 +501,12 @@ impl OwnerEngine {
         }
         let is_waiting = self.waiting.iter().any(|waiting| waiting.launches(&key));
         let Some(agent) = self.agents.get_mut(agent_id) else {
-            self.outbox.note(NoteLevel::Debug, Some(agent_id), "a kill for an unknown agent ignored", format!("{}", key.1));
+            self.outbox.note(
+                NoteLevel::Debug,
+                Some(agent_id),
+                "a kill for an unknown agent ignored",
+                format!("{}", key.1),
+            );
             return;
         };
         if agent.connected().is_none() || is_waiting {

@@ -4,6 +4,7 @@
 //! dropped (never seen there) or gone. An agent that counts as unreachable is let back by a write first.
 
 use crate::agent::{Agent, Link};
+use crate::book::Held;
 use crate::engine::{OwnerEngine, Why};
 use crate::framework::Framework;
 use crate::io::NoteLevel;
@@ -94,6 +95,7 @@ impl OwnerEngine {
 
     fn apply_picture(&mut self, agent_id: &AgentId, picture: Picture, occasion: Occasion, now: Now) {
         self.meet_frameworks_of(&picture);
+        let held_before = self.agents.get(agent_id).map(|agent| agent.book.held().clone()).unwrap_or_default();
         let findings = self.rebuild(agent_id, picture, occasion, now);
         let is_first = match occasion {
             Occasion::Session | Occasion::Return => true,
@@ -114,8 +116,13 @@ impl OwnerEngine {
             Occasion::Return => self.tell_return(agent_id, now),
             Occasion::Session | Occasion::Asked => {}
         }
-        if let Some(agent) = self.agents.get(agent_id) {
-            self.outbox.allocator(ToAllocator::Agent(agent.to_book()));
+        match occasion {
+            Occasion::Session | Occasion::Return => {
+                if let Some(agent) = self.agents.get(agent_id) {
+                    self.outbox.allocator(ToAllocator::Agent(agent.to_book()));
+                }
+            }
+            Occasion::Asked => self.tell_changed_use(agent_id, &held_before),
         }
         if is_first {
             self.resend_orders(agent_id);
@@ -169,7 +176,12 @@ impl OwnerEngine {
             }
             if agent.tasks.len() >= TASKS_PER_AGENT_MAX {
                 agent.book.hold(key.clone(), reported.task.role.clone(), reported.task.resources.clone());
-                self.outbox.note(NoteLevel::Error, Some(agent_id), "too many tasks: charged and not shown", format!("{}", key.1));
+                self.outbox.note(
+                    NoteLevel::Error,
+                    Some(agent_id),
+                    "too many tasks: charged and not shown",
+                    format!("{}", key.1),
+                );
                 continue;
             }
             let known = before.remove(&key);
@@ -195,13 +207,23 @@ impl OwnerEngine {
             agent.tasks.insert(key, entry);
         }
         // A removed framework's launch that is on its way is followed by its shutdown: charged until both are taken.
+        let has_shutdown: BTreeSet<_> = agent
+            .flight
+            .values()
+            .filter_map(|flight| match &flight.what {
+                OrderKind::ShutdownFramework { framework_id } => Some(framework_id.clone()),
+                OrderKind::Launch { .. } | OrderKind::Kill { .. } => None,
+            })
+            .collect();
         for flight in agent.flight.values() {
-            if let OrderKind::Launch { tasks, .. } = &flight.what {
-                for task in tasks {
-                    let key = (task.framework_id.clone(), task.id.clone());
-                    if was_ending.contains(&key) && !agent.book.holds(&key) {
-                        agent.book.hold(key.clone(), task.role.clone(), task.resources.clone());
-                        agent.ending.insert(key);
+            let OrderKind::Launch { framework, tasks } = &flight.what else { continue };
+            for task in tasks {
+                let key = (task.framework_id.clone(), task.id.clone());
+                if was_ending.contains(&key) && !agent.book.holds(&key) {
+                    agent.book.hold(key.clone(), task.role.clone(), task.resources.clone());
+                    agent.ending.insert(key);
+                    if !has_shutdown.contains(&framework.id) {
+                        findings.to_shut_down.insert(framework.id.clone());
                     }
                 }
             }
@@ -227,7 +249,12 @@ impl OwnerEngine {
             ratchet.is_confirmed = true;
         }
         self.unreported.remove(agent_id);
-        self.outbox.note(NoteLevel::Info, Some(agent_id), "an agent is connected", String::from(agent.peer.as_deref().unwrap_or("")));
+        self.outbox.note(
+            NoteLevel::Info,
+            Some(agent_id),
+            "an agent is connected",
+            String::from(agent.peer.as_deref().unwrap_or("")),
+        );
     }
 
     fn tell_home_tasks(&mut self, framework_id: FrameworkId, tasks: Vec<(TaskId, AgentId)>) {
@@ -238,6 +265,24 @@ impl OwnerEngine {
         let owner = self.config.node.clone();
         let home = framework_id.clone();
         self.outbox.home(&home, ToHome::FrameworkTasks { framework_id, home_fence, owner, tasks });
+    }
+
+    /// While the agent is connected grants may be on their way, so the whole book is told only when more is in use.
+    fn tell_changed_use(&mut self, agent_id: &AgentId, before: &BTreeMap<TaskKey, Held>) {
+        let Some(agent) = self.agents.get(agent_id) else { return };
+        let after = agent.book.held();
+        if after.iter().any(|(key, held)| before.get(key) != Some(held)) {
+            self.outbox.allocator(ToAllocator::Agent(agent.to_book()));
+            return;
+        }
+        for (key, held) in before.iter().filter(|(key, _)| !after.contains_key(*key)) {
+            self.outbox.allocator(ToAllocator::Freed {
+                agent_id: agent_id.clone(),
+                framework_id: key.0.clone(),
+                role: held.role.clone(),
+                resources: held.resources.clone(),
+            });
+        }
     }
 
     fn task_is_missing(&mut self, agent_id: &AgentId, key: &TaskKey, now: Now) {
@@ -389,4 +434,3 @@ fn merge(
     }
     Some(entry)
 }
-

@@ -48,10 +48,8 @@ impl OwnerEngine {
         }
         let outcome = self.answer_for(&framework, &task_id, agent_id.as_ref(), now);
         let owner = self.config.node.clone();
-        self.outbox.home(
-            &framework_id,
-            ToHome::Reconciled { framework_id: framework_id.clone(), owner, request, outcome },
-        );
+        self.outbox
+            .home(&framework_id, ToHome::Reconciled { framework_id: framework_id.clone(), owner, request, outcome });
     }
 
     fn answer_for(

@@ -10,10 +10,10 @@ use alloc::sync::Arc;
 use muster_model::agent::AgentInfo;
 use muster_model::agent_message::{FromAgent, Hello, ToAgent, Welcome};
 use muster_model::fence::Fence;
+use muster_model::node_message::ToAllocator;
 use muster_model::offer::RescindReason;
 use muster_model::record::Admission;
 use muster_model::time::Now;
-use muster_model::node_message::ToAllocator;
 use muster_model::view::Presence;
 use muster_model::{AgentId, ShardId, Uuid};
 
@@ -29,13 +29,17 @@ pub enum SessionRefusal {
         agent_id: AgentId,
     },
     /// The certificate is good but the store has no such agent.
-    #[error("agent {agent_id} has a valid certificate but no record; its tasks run on, an operator must admit it again")]
+    #[error(
+        "agent {agent_id} has a valid certificate but no record; its tasks run on, an operator must admit it again"
+    )]
     NoRecord {
         /// The agent.
         agent_id: AgentId,
     },
     /// Hello names another agent than the certificate.
-    #[error("the certificate is agent {certified}'s but the machine says it is agent {claimed}; join again with a token")]
+    #[error(
+        "the certificate is agent {certified}'s but the machine says it is agent {claimed}; join again with a token"
+    )]
     OtherAgent {
         /// In the certificate.
         certified: AgentId,
@@ -55,13 +59,17 @@ pub enum SessionRefusal {
         agent_id: AgentId,
     },
     /// An operator gave the agent up.
-    #[error("agent {agent_id} was marked gone and can't come back; remove its work directory and join again with a token")]
+    #[error(
+        "agent {agent_id} was marked gone and can't come back; remove its work directory and join again with a token"
+    )]
     Gone {
         /// The agent.
         agent_id: AgentId,
     },
     /// It has journalled a fence above ours: we are deposed, or it is corrupt.
-    #[error("agent {agent_id} claims fence {claimed} but this owner's is {ours}; it gets no orders until that is explained")]
+    #[error(
+        "agent {agent_id} claims fence {claimed} but this owner's is {ours}; it gets no orders until that is explained"
+    )]
     FenceAbove {
         /// The agent.
         agent_id: AgentId,
@@ -221,7 +229,12 @@ impl OwnerEngine {
                 "its journal ends at byte {} but byte {} was seen before: the disk was rolled back",
                 hello.journal_position, agent.journal_seen
             ));
-            self.outbox.note(NoteLevel::Error, Some(agent_id), "nothing is launched until an operator decides", why.clone());
+            self.outbox.note(
+                NoteLevel::Error,
+                Some(agent_id),
+                "nothing is launched until an operator decides",
+                why.clone(),
+            );
             agent.doubt = Some(why);
         }
         agent.journal_seen = agent.journal_seen.max(hello.journal_position);
@@ -280,7 +293,7 @@ impl OwnerEngine {
         self.shown.touch(&agent_id);
     }
 
-    pub(crate) fn from_agent(&mut self, session: SessionId, message: FromAgent, now: Now) {
+    pub(crate) fn hear_agent(&mut self, session: SessionId, message: FromAgent, now: Now) {
         let Some(agent_id) = self.sessions.get(&session).cloned() else {
             // The session was closed from here; what was on its way is void.
             return;

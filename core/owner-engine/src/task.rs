@@ -96,8 +96,7 @@ impl Entry {
     /// A status of ours about the task with what the framework was told last: no uuid, nothing runs ahead of the stream.
     pub(crate) fn retold(&self, reason: Reason, message: &'static str, at: WallTime) -> TaskStatus {
         let task = &self.view.task;
-        let status =
-            TaskStatus::new(task.framework_id.clone(), task.id.clone(), self.told(), Source::ControlPlane, at);
+        let status = TaskStatus::new(task.framework_id.clone(), task.id.clone(), self.told(), Source::ControlPlane, at);
         let mut status = status.because(reason, message).on(task.agent_id.clone());
         if let Some(told) = &self.forwarded {
             status.executor_id = told.executor_id.clone();

@@ -7,6 +7,7 @@ use crate::engine::OwnerEngine;
 use crate::io::NoteLevel;
 use crate::task::TaskKey;
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 use muster_model::agent_message::StatusUpdate;
 use muster_model::fence::Fence;
@@ -58,7 +59,12 @@ impl OwnerEngine {
             if !latest.is_terminal() {
                 agent.want_picture(&mut self.outbox);
             }
-            self.outbox.note(NoteLevel::Debug, Some(agent_id), "an update of an unknown task forwarded", format!("{}", key.1));
+            self.outbox.note(
+                NoteLevel::Debug,
+                Some(agent_id),
+                "an update of an unknown task forwarded",
+                format!("{}", key.1),
+            );
             return;
         };
         // Whoever reports a task has taken the order for it.
@@ -67,7 +73,7 @@ impl OwnerEngine {
             if entry.told() != status.state || entry.forwarded.is_none() {
                 let source = match &status.message {
                     Some(message) => format!("{}: {message}", status.state.as_str()),
-                    None => format!("{}", status.state.as_str()),
+                    None => String::from(status.state.as_str()),
                 };
                 entry.happened(now.wall, source);
             }
@@ -88,12 +94,22 @@ impl OwnerEngine {
             return;
         }
         let Some(agent) = self.agents.get_mut(agent_id) else {
-            self.outbox.note(NoteLevel::Debug, Some(agent_id), "an acknowledgement for no agent ignored", format!("{}", key.1));
+            self.outbox.note(
+                NoteLevel::Debug,
+                Some(agent_id),
+                "an acknowledgement for no agent ignored",
+                format!("{}", key.1),
+            );
             return;
         };
         if !agent.send_acknowledgement(&key, uuid, &mut self.outbox) {
             // The agent sends the update again when it is back, and the framework acknowledges it again.
-            self.outbox.note(NoteLevel::Debug, Some(agent_id), "an acknowledgement for an absent agent ignored", format!("{}", key.1));
+            self.outbox.note(
+                NoteLevel::Debug,
+                Some(agent_id),
+                "an acknowledgement for an absent agent ignored",
+                format!("{}", key.1),
+            );
             return;
         }
         let Some(entry) = agent.tasks.get_mut(&key).filter(|entry| entry.pending_uuid() == Some(uuid)) else { return };

@@ -39,7 +39,11 @@ fn a_token_admits_or_says_what_to_do() {
         ("unknown", None, Some(AdmissionRefusal::UnknownToken)),
         ("revoked", Some(token(None, None, true)), Some(AdmissionRefusal::TokenRevoked { name: name.clone() })),
         ("used up", Some(token(Some(0), None, false)), Some(AdmissionRefusal::TokenUsedUp { name: name.clone() })),
-        ("expired", Some(token(None, Some(WallTime(4_000_000)), false)), Some(AdmissionRefusal::TokenExpired { name, age_secs: 6 })),
+        (
+            "expired",
+            Some(token(None, Some(WallTime(4_000_000)), false)),
+            Some(AdmissionRefusal::TokenExpired { name, age_secs: 6 }),
+        ),
         ("not a token", Some(cluster()), Some(AdmissionRefusal::WrongRecord { expected: "join token" })),
     ] {
         let cluster = cluster();
@@ -55,7 +59,8 @@ fn a_token_admits_or_says_what_to_do() {
 #[test]
 fn the_transaction_uses_the_token_and_the_number_up() {
     let (cluster, token) = (cluster(), token(Some(2), None, false));
-    let plan = plan_admission(&facts(), JoinRecords { cluster: &cluster, token: Some(&token), same_nonce: None }, NOW).unwrap();
+    let plan = plan_admission(&facts(), JoinRecords { cluster: &cluster, token: Some(&token), same_nonce: None }, NOW)
+        .unwrap();
     assert_eq!(plan.agent_id.as_str(), "abababab-abab-abab-abab-abababababab-S7");
     assert_eq!((plan.is_new, plan.shard), (true, ShardId::of(&plan.agent_id, 256)));
     let op = plan.store_op([9; 32]);

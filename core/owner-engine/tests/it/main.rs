@@ -2,12 +2,13 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests may panic")]
 extern crate alloc;
 
-mod world;
-mod sessions;
-mod orders;
-mod updates;
-mod reconcile;
-mod unreachable;
 mod admission;
 mod model;
+mod model_agent;
+mod orders;
 mod props;
+mod reconcile;
+mod sessions;
+mod unreachable;
+mod updates;
+mod world;

@@ -45,26 +45,87 @@ fn a_decline_is_an_order_without_tasks() {
 fn a_refused_task_is_told_why_without_uuid() {
     let other = aid("elsewhere");
     for (name, offers, tasks, is_aware, state, reason, text) in [
-        ("no such offer", vec![9], vec![("t", "a", some(1, 1))], true, TaskState::Dropped, Reason::InvalidOffers, "Task launched with invalid offers: Offer 3-O9 is no longer valid"),
-        ("not aware", vec![9], vec![("t", "a", some(1, 1))], false, TaskState::Lost, Reason::InvalidOffers, "Offer 3-O9 is no longer valid"),
-        ("another's offer", vec![2], vec![("t", "a", some(1, 1))], true, TaskState::Dropped, Reason::InvalidOffers, "not for this framework"),
-        ("too much", vec![1], vec![("t", "a", some(1001, 1))], true, TaskState::Dropped, Reason::InvalidOffers, "needs cpus:1.001; mem:0.001 but the offers have cpus:1; mem:1 left"),
-        ("nothing", vec![1], vec![("t", "a", Resources::new())], true, TaskState::Error, Reason::TaskInvalid, "uses no resources"),
-        ("other agent", vec![1], vec![("t", "elsewhere", some(1, 1))], true, TaskState::Error, Reason::TaskInvalid, "is for agent elsewhere"),
-        ("active id", vec![1], vec![("active", "a", some(1, 1))], true, TaskState::Error, Reason::TaskInvalid, "Task has duplicate ID: active"),
+        (
+            "no such offer",
+            vec![9],
+            vec![("t", "a", some(1, 1))],
+            true,
+            TaskState::Dropped,
+            Reason::InvalidOffers,
+            "Task launched with invalid offers: Offer 3-O9 is no longer valid",
+        ),
+        (
+            "not aware",
+            vec![9],
+            vec![("t", "a", some(1, 1))],
+            false,
+            TaskState::Lost,
+            Reason::InvalidOffers,
+            "Offer 3-O9 is no longer valid",
+        ),
+        (
+            "another's offer",
+            vec![2],
+            vec![("t", "a", some(1, 1))],
+            true,
+            TaskState::Dropped,
+            Reason::InvalidOffers,
+            "not for this framework",
+        ),
+        (
+            "too much",
+            vec![1],
+            vec![("t", "a", some(1001, 1))],
+            true,
+            TaskState::Dropped,
+            Reason::InvalidOffers,
+            "needs cpus:1.001; mem:0.001 but the offers have cpus:1; mem:1 left",
+        ),
+        (
+            "nothing",
+            vec![1],
+            vec![("t", "a", Resources::new())],
+            true,
+            TaskState::Error,
+            Reason::TaskInvalid,
+            "uses no resources",
+        ),
+        (
+            "other agent",
+            vec![1],
+            vec![("t", "elsewhere", some(1, 1))],
+            true,
+            TaskState::Error,
+            Reason::TaskInvalid,
+            "is for agent elsewhere",
+        ),
+        (
+            "active id",
+            vec![1],
+            vec![("active", "a", some(1, 1))],
+            true,
+            TaskState::Error,
+            Reason::TaskInvalid,
+            "Task has duplicate ID: active",
+        ),
     ] {
         let mut world = World::connected();
         let agent = world.agent.clone();
         world.grants(vec![grant(100, "f", &agent, some(10, 10))]);
         world.order(&[100], vec![task("active", "f", &agent, some(10, 10))]);
         world.grants(vec![grant(1, "f", &agent, some(1000, 1000)), grant(2, "g", &agent, some(5, 5))]);
-        let tasks = tasks.into_iter().map(|(id, on, r)| task(id, "f", if on == "a" { &agent } else { &other }, r)).collect();
+        let tasks =
+            tasks.into_iter().map(|(id, on, r)| task(id, "f", if on == "a" { &agent } else { &other }, r)).collect();
         let mut order = world.new_order(&offers, tasks);
         order.framework = brief("f", is_aware);
         let mut outputs = world.node(ToOwner::Order(order));
         outputs.extend(world.wait(1));
         let [status] = &statuses(&outputs)[..] else { panic!("case: {name}: {outputs:?}") };
-        assert_eq!((status.state, status.reason, status.source), (state, Some(reason), Source::ControlPlane), "case: {name}");
+        assert_eq!(
+            (status.state, status.reason, status.source),
+            (state, Some(reason), Source::ControlPlane),
+            "case: {name}"
+        );
         assert!(status.message.as_ref().unwrap().contains(text), "case: {name}: {:?}", status.message);
         assert_eq!((status.uuid, status.agent_id.as_ref()), (None, Some(&agent)), "case: {name}");
         assert!(orders(&outputs).is_empty(), "case: {name}");
@@ -72,7 +133,7 @@ fn a_refused_task_is_told_why_without_uuid() {
         assert_eq!(is_removed, name != "active id", "case: {name}: the active task of that id stays");
         // What it named and owned is free again; another framework's offer is left alone.
         let offered: Vec<_> = world.owner.view().agents[&agent].offered.keys().copied().collect();
-        assert_eq!(offered.contains(&oid(2)), true, "case: {name}");
+        assert!(offered.contains(&oid(2)), "case: {name}");
         assert_eq!(offered.contains(&oid(1)), offers == [9] || offers == [2], "case: {name}");
     }
 }
@@ -112,7 +173,7 @@ fn the_bound_of_orders_in_flight_is_told() {
     let agent = world.agent.clone();
     let wide = Hello { info: info(some(0, 100_000)), ..world.hello_again() };
     world.open(wide);
-    world.from_agent(FromAgent::Picture(picture(Vec::new())));
+    world.says(FromAgent::Picture(picture(Vec::new())));
     let max = u64::try_from(muster_owner_engine::limits::ORDERS_IN_FLIGHT_MAX).unwrap();
     for number in 0..=max {
         world.grants(vec![grant(number, "f", &agent, some(0, 1))]);
@@ -133,9 +194,16 @@ fn an_order_that_overtakes_its_batch_waits_for_it() {
     assert!(outputs.is_empty(), "{outputs:?}");
     assert_eq!(world.owner.deadline().unwrap().1, muster_owner_engine::Why::OrderWaits);
     // A kill that comes meanwhile queues behind it.
-    world.node(ToOwner::Kill { framework_id: fid("f"), home_fence: HOME, agent_id: agent.clone(), task_id: tid("t"), grace: None });
+    world.node(ToOwner::Kill {
+        framework_id: fid("f"),
+        home_fence: HOME,
+        agent_id: agent.clone(),
+        task_id: tid("t"),
+        grace: None,
+    });
     let outputs = world.grants(vec![grant(1, "f", &agent, some(10, 10))]);
-    let kinds: Vec<_> = orders(&outputs).into_iter().map(|o| (o.sequence, matches!(o.what, OrderKind::Kill { .. }))).collect();
+    let kinds: Vec<_> =
+        orders(&outputs).into_iter().map(|o| (o.sequence, matches!(o.what, OrderKind::Kill { .. }))).collect();
     assert_eq!(kinds, [(1, false), (2, true)]);
 }
 
@@ -178,27 +246,40 @@ fn a_deposed_home_orders_nothing() {
 #[test]
 fn a_refusal_of_the_agent_frees_the_task() {
     for (name, refusal, reason) in [
-        ("not enough", OrderRefusal::NotEnough { task_id: tid("t"), needed: "1".into(), free: "0".into() }, Reason::InvalidOffers),
+        (
+            "not enough",
+            OrderRefusal::NotEnough { task_id: tid("t"), needed: "1".into(), free: "0".into() },
+            Reason::InvalidOffers,
+        ),
         ("duplicate", OrderRefusal::DuplicateTask { task_id: tid("t") }, Reason::TaskInvalid),
         ("not journalled", OrderRefusal::NotJournalled { why: "full".into() }, Reason::ContainerLaunchFailed),
         ("in doubt", OrderRefusal::JournalInDoubt { why: "damaged".into() }, Reason::AgentDisconnected),
-        ("old fence", OrderRefusal::OldFence { ordered: FENCE, highest: Fence { epoch: 9, ..FENCE } }, Reason::AgentDisconnected),
+        (
+            "old fence",
+            OrderRefusal::OldFence { ordered: FENCE, highest: Fence { epoch: 9, ..FENCE } },
+            Reason::AgentDisconnected,
+        ),
     ] {
         let mut world = World::connected();
         let agent = world.agent.clone();
         world.launch("t");
         let refused = vec![(1, refusal.clone())];
-        let outputs = world.from_agent(FromAgent::OrdersTaken { fence: FENCE, floor: 1, refused: refused.clone() });
+        let outputs = world.says(FromAgent::OrdersTaken { fence: FENCE, floor: 1, refused: refused.clone() });
         let [status] = &statuses(&outputs)[..] else { panic!("case: {name}: {outputs:?}") };
         assert_eq!((status.state, status.reason), (TaskState::Dropped, Some(reason)), "case: {name}");
-        assert!(to_allocator(&outputs).iter().any(|m| matches!(m, ToAllocator::Freed { resources, .. } if *resources == some(1000, 100))), "case: {name}");
+        assert!(
+            to_allocator(&outputs)
+                .iter()
+                .any(|m| matches!(m, ToAllocator::Freed { resources, .. } if *resources == some(1000, 100))),
+            "case: {name}"
+        );
         let is_out = to_allocator(&outputs).iter().any(|m| matches!(m, ToAllocator::AgentInactive { .. }));
         assert_eq!(is_out, name == "in doubt" || name == "old fence", "case: {name}");
         let view = world.owner.view();
         assert!(view.agents[&agent].used.is_empty() && view.agents[&agent].tasks.is_empty(), "case: {name}");
         assert_eq!(view.completed[&fid("f")].len(), 1, "case: {name}");
         // Twice is once.
-        let outputs = world.from_agent(FromAgent::OrdersTaken { fence: FENCE, floor: 1, refused });
+        let outputs = world.says(FromAgent::OrdersTaken { fence: FENCE, floor: 1, refused });
         assert!(statuses(&outputs).is_empty(), "case: {name}");
     }
 }
@@ -215,9 +296,16 @@ fn orders_in_flight_are_sent_again_under_the_same_fence_only() {
     assert!(statuses(&outputs).is_empty());
     // Its refusal may have been lost with the first session: the next picture decides.
     let outputs = world.taken(1);
-    assert!(outputs.iter().any(|o| matches!(o, muster_owner_engine::io::Output::ToAgent { message: ToAgent::PictureWanted, .. })));
-    let outputs = world.from_agent(FromAgent::Picture(picture(Vec::new())));
-    assert_eq!((statuses(&outputs)[0].state, statuses(&outputs)[0].reason), (TaskState::Dropped, Some(Reason::Reconciliation)));
+    assert!(
+        outputs
+            .iter()
+            .any(|o| matches!(o, muster_owner_engine::io::Output::ToAgent { message: ToAgent::PictureWanted, .. }))
+    );
+    let outputs = world.says(FromAgent::Picture(picture(Vec::new())));
+    assert_eq!(
+        (statuses(&outputs)[0].state, statuses(&outputs)[0].reason),
+        (TaskState::Dropped, Some(Reason::Reconciliation))
+    );
     assert!(world.owner.view().agents[&task.agent_id].used.is_empty());
 }
 
@@ -228,7 +316,7 @@ fn an_order_whose_task_is_in_the_picture_was_taken() {
     world.close();
     let hello = world.hello_again();
     world.open(hello);
-    let outputs = world.from_agent(FromAgent::Picture(picture(vec![picture_task(&task, TaskState::Running)])));
+    let outputs = world.says(FromAgent::Picture(picture(vec![picture_task(&task, TaskState::Running)])));
     assert!(orders(&outputs).is_empty(), "{outputs:?}");
     let [ToAllocator::Agent(book)] = &to_allocator(&outputs)[..] else { panic!("{outputs:?}") };
     assert_eq!(book.used, [(fid("f"), Role::star(), some(1000, 100))]);
@@ -246,7 +334,7 @@ fn nothing_of_an_older_fence_is_sent_under_a_newer_one() {
     });
     let hello = world.hello();
     world.open(hello);
-    let outputs = world.from_agent(FromAgent::Picture(Picture { fence, ..picture(Vec::new()) }));
+    let outputs = world.says(FromAgent::Picture(Picture { fence, ..picture(Vec::new()) }));
     assert!(orders(&outputs).is_empty() && statuses(&outputs).is_empty());
     assert!(world.owner.view().agents[&task.agent_id].used.is_empty());
 }
@@ -255,7 +343,13 @@ fn nothing_of_an_older_fence_is_sent_under_a_newer_one() {
 fn kills_reach_the_agent_now_or_on_its_return() {
     let mut world = World::connected();
     let task = world.launch("t");
-    let kill = |grace| ToOwner::Kill { framework_id: fid("f"), home_fence: HOME, agent_id: aid("a"), task_id: tid("t"), grace };
+    let kill = |grace| ToOwner::Kill {
+        framework_id: fid("f"),
+        home_fence: HOME,
+        agent_id: aid("a"),
+        task_id: tid("t"),
+        grace,
+    };
     for sequence in [2, 3] {
         let outputs = world.node(kill(Some(Duration::from_secs(9))));
         let [order] = &orders(&outputs)[..] else { panic!("{outputs:?}") };
@@ -266,9 +360,12 @@ fn kills_reach_the_agent_now_or_on_its_return() {
     assert!(orders(&world.node(kill(Some(Duration::from_secs(9))))).is_empty());
     let hello = world.hello_again();
     world.open(hello);
-    let outputs = world.from_agent(FromAgent::Picture(picture(vec![picture_task(&task, TaskState::Running)])));
-    let [Order { what: OrderKind::Kill { grace: None, .. }, .. }] = &orders(&outputs)[..] else { panic!("{outputs:?}") };
-    let unknown = ToOwner::Kill { framework_id: fid("f"), home_fence: HOME, agent_id: aid("a"), task_id: tid("x"), grace: None };
+    let outputs = world.says(FromAgent::Picture(picture(vec![picture_task(&task, TaskState::Running)])));
+    let [Order { what: OrderKind::Kill { grace: None, .. }, .. }] = &orders(&outputs)[..] else {
+        panic!("{outputs:?}")
+    };
+    let unknown =
+        ToOwner::Kill { framework_id: fid("f"), home_fence: HOME, agent_id: aid("a"), task_id: tid("x"), grace: None };
     assert!(orders(&world.node(unknown)).is_empty());
 }
 
@@ -276,7 +373,11 @@ fn kills_reach_the_agent_now_or_on_its_return() {
 fn grants_that_do_not_fit_are_closed_with_the_reason() {
     let mut world = World::connected();
     let agent = world.agent.clone();
-    let outputs = world.grants(vec![grant(1, "f", &agent, total()), grant(2, "f", &agent, some(1, 1)), grant(3, "f", &aid("x"), some(1, 1))]);
+    let outputs = world.grants(vec![
+        grant(1, "f", &agent, total()),
+        grant(2, "f", &agent, some(1, 1)),
+        grant(3, "f", &aid("x"), some(1, 1)),
+    ]);
     let reasons: Vec<_> = closed(&outputs).into_iter().map(|c| (c.offer_id, c.reason)).collect();
     assert_eq!(reasons, [(oid(2), Some(RescindReason::NotFree)), (oid(3), Some(RescindReason::AgentRemoved))]);
     // The same batch again changes nothing.
@@ -288,7 +389,8 @@ fn a_revoked_grant_is_free_once_the_owner_has_answered() {
     let mut world = World::connected();
     let agent = world.agent.clone();
     world.grants(vec![grant(1, "f", &agent, total())]);
-    let revoke = ToOwner::Revoke { allocator_fence: ALLOCATOR, offers: vec![(agent.clone(), oid(1)), (agent.clone(), oid(8))] };
+    let revoke =
+        ToOwner::Revoke { allocator_fence: ALLOCATOR, offers: vec![(agent.clone(), oid(1)), (agent.clone(), oid(8))] };
     let outputs = world.node(revoke);
     assert_eq!(closed(&outputs).iter().map(|c| c.offer_id).collect::<Vec<_>>(), [oid(1), oid(8)]);
     assert!(world.owner.view().agents[&agent].offered.is_empty());

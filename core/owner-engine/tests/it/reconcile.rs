@@ -35,8 +35,12 @@ fn a_known_task_is_told_with_what_its_framework_heard_last() {
     assert_eq!(words(&ask(&mut world, "t", Some("a"), true)), (TaskState::Staging, latest.clone()));
     let mut running = crate::world::update(&task, TaskState::Running, TaskState::Finished, uuid(1));
     running.status.is_healthy = Some(true);
-    world.from_agent(FromAgent::Updates(vec![running]));
-    assert_eq!(words(&ask(&mut world, "t", None, true)), (TaskState::Running, latest.clone()), "never ahead of the stream");
+    world.says(FromAgent::Updates(vec![running]));
+    assert_eq!(
+        words(&ask(&mut world, "t", None, true)),
+        (TaskState::Running, latest.clone()),
+        "never ahead of the stream"
+    );
     let outputs = world.node(ToOwner::ReconcileAll { framework_id: fid("f"), home_fence: HOME });
     let [status] = &statuses(&outputs)[..] else { panic!("{outputs:?}") };
     assert_eq!((status.state, status.uuid, status.is_healthy), (TaskState::Running, None, Some(true)));
@@ -50,7 +54,7 @@ fn negative_answers_wait_for_the_agents_picture() {
     let hello = world.hello();
     world.open(hello);
     assert_eq!(ask(&mut world, "t", Some("a"), true), Reconciled::Undecided);
-    world.from_agent(FromAgent::Picture(picture(Vec::new())));
+    world.says(FromAgent::Picture(picture(Vec::new())));
     let gone = "Reconciliation: Task is unknown to the agent".to_string();
     assert_eq!(words(&ask(&mut world, "t", Some("a"), true)), (TaskState::Gone, gone.clone()));
     assert_eq!(words(&ask(&mut world, "t", Some("a"), false)), (TaskState::Lost, gone));

@@ -23,7 +23,10 @@ fn a_refused_session_says_why_and_whether_to_come_again() {
         let mut world = World::new();
         if let Some((is_revoked, admission)) = change {
             let agent = record(&world.agent);
-            world.handle(Input::AgentAdmitted(stored(muster_model::record::AgentRecord { is_revoked, admission, ..agent }, 50)));
+            world.handle(Input::AgentAdmitted(stored(
+                muster_model::record::AgentRecord { is_revoked, admission, ..agent },
+                50,
+            )));
         }
         let hello = Hello { agent_id: aid(hello_agent), highest_fence: fence, ..world.hello() };
         let outputs = world.handle(Input::SessionOpened {
@@ -37,7 +40,7 @@ fn a_refused_session_says_why_and_whether_to_come_again() {
         assert!(why.contains(text), "case: {name}: {why}");
         assert_eq!(retry, may_retry, "case: {name}");
         assert!(outputs.iter().any(|o| matches!(o, Output::CloseSession { .. })), "case: {name}");
-        assert!(world.from_agent(FromAgent::Picture(picture(Vec::new()))).is_empty(), "case: {name}");
+        assert!(world.says(FromAgent::Picture(picture(Vec::new()))).is_empty(), "case: {name}");
     }
 }
 
@@ -70,9 +73,9 @@ fn nothing_is_offered_before_the_picture_came_under_our_fence() {
     let outputs = world.grants(vec![grant(1, "f", &agent, some(1, 1))]);
     assert_eq!(closed(&outputs)[0].reason, Some(RescindReason::AgentDisconnected));
     let other = Picture { fence: Fence { epoch: 4, ..FENCE }, ..picture(Vec::new()) };
-    let outputs = world.from_agent(FromAgent::Picture(other));
+    let outputs = world.says(FromAgent::Picture(other));
     assert!(has_note(&outputs, "another fence") && to_allocator(&outputs).is_empty());
-    let outputs = world.from_agent(FromAgent::Picture(picture(Vec::new())));
+    let outputs = world.says(FromAgent::Picture(picture(Vec::new())));
     let [ToAllocator::Agent(book)] = &to_allocator(&outputs)[..] else { panic!("{outputs:?}") };
     assert!(book.is_active && book.used.is_empty() && book.grants.is_empty());
     assert_eq!(world.owner.view().agents[&agent].presence, Presence::Connected);
@@ -84,13 +87,15 @@ fn a_session_with_the_current_token_replaces_the_first() {
     let hello = world.hello();
     let (first, outputs) = world.open(hello.clone());
     let token = welcome(&outputs).unwrap().next_token;
-    world.from_agent(FromAgent::Picture(picture(Vec::new())));
+    world.says(FromAgent::Picture(picture(Vec::new())));
     let (second, outputs) = world.open(Hello { ratchet_token: Some(token), ..hello });
     assert!(welcome(&outputs).is_some());
     assert!(outputs.iter().any(|o| matches!(o, Output::CloseSession { session, .. } if *session == first)));
     assert_ne!(first, second);
     // What the first still says is void.
-    assert!(world.handle(Input::FromAgent { session: first, message: FromAgent::Picture(picture(Vec::new())) }).is_empty());
+    assert!(
+        world.handle(Input::FromAgent { session: first, message: FromAgent::Picture(picture(Vec::new())) }).is_empty()
+    );
     assert!(world.handle(Input::SessionClosed { session: first, why: "late".into() }).is_empty());
 }
 
@@ -112,13 +117,20 @@ fn a_clone_is_refused_while_the_real_one_lives_and_let_in_when_it_does_not_answe
     assert!(refused(&outputs).unwrap().0.contains("is a copy of it"));
     assert!(has_note(&outputs, "two machines claim to be one agent"));
     // The live one answers the challenge.
-    assert!(outputs.iter().any(|o| matches!(o, Output::ToAgent { session, message: ToAgent::PictureWanted } if *session == first)));
+    assert!(
+        outputs
+            .iter()
+            .any(|o| matches!(o, Output::ToAgent { session, message: ToAgent::PictureWanted } if *session == first))
+    );
     world.handle(Input::FromAgent { session: first, message: FromAgent::Picture(picture(Vec::new())) });
     assert!(world.wait(6).is_empty());
     // Once more, and it is silent.
     world.open(hello.clone());
     let outputs = world.wait(6);
-    assert!(outputs.iter().any(|o| matches!(o, Output::CloseSession { session, .. } if *session == first)), "{outputs:?}");
+    assert!(
+        outputs.iter().any(|o| matches!(o, Output::CloseSession { session, .. } if *session == first)),
+        "{outputs:?}"
+    );
     let (_, outputs) = world.open(hello);
     assert!(welcome(&outputs).is_some());
 }
@@ -130,7 +142,7 @@ fn a_journal_behind_what_was_seen_launches_nothing_until_an_operator_decides() {
     let hello = Hello { journal_position: 50, ..world.hello() };
     let (_, outputs) = world.open(hello);
     assert!(welcome(&outputs).is_some() && has_note(&outputs, "until an operator decides"));
-    let outputs = world.from_agent(FromAgent::Picture(picture(Vec::new())));
+    let outputs = world.says(FromAgent::Picture(picture(Vec::new())));
     let [ToAllocator::Agent(book)] = &to_allocator(&outputs)[..] else { panic!("{outputs:?}") };
     assert!(!book.is_active);
     let agent = world.agent.clone();
@@ -181,7 +193,7 @@ fn other_totals_void_the_open_grants() {
     let mut world = World::connected();
     let agent = world.agent.clone();
     world.grants(vec![grant(1, "f", &agent, some(500, 500))]);
-    let outputs = world.from_agent(FromAgent::InfoChanged(info(some(200, 200))));
+    let outputs = world.says(FromAgent::InfoChanged(info(some(200, 200))));
     assert_eq!(closed(&outputs)[0].reason, Some(RescindReason::AgentChanged));
     assert!(matches!(&to_allocator(&outputs)[1], ToAllocator::Agent(book) if book.info.total == some(200, 200)));
 }
@@ -190,9 +202,9 @@ fn other_totals_void_the_open_grants() {
 fn reports_show_and_older_ones_do_not() {
     let mut world = World::connected();
     let agent = world.agent.clone();
-    world.from_agent(FromAgent::Report(Report { sequence: 2, mem_used_kib: 7, ..Report::default() }));
+    world.says(FromAgent::Report(Report { sequence: 2, mem_used_kib: 7, ..Report::default() }));
     let before = world.owner.view();
-    world.from_agent(FromAgent::Report(Report { sequence: 1, mem_used_kib: 8, ..Report::default() }));
+    world.says(FromAgent::Report(Report { sequence: 1, mem_used_kib: 8, ..Report::default() }));
     let view = world.owner.view();
     assert!(std::sync::Arc::ptr_eq(&before, &view), "nothing changed, so the picture is the same");
     assert_eq!(view.agents[&agent].report.as_ref().unwrap().1.mem_used_kib, 7);

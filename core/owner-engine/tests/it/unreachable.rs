@@ -36,7 +36,10 @@ fn the_store_is_asked_in_the_shards_name_before_anybody_sees_it() {
             Compare { key: Key::Agent(aid("a")), revision: Some(41) }
         ]
     );
-    assert!(matches!(&op.writes[..], [Write::Put(Key::Agent(_), Record::Agent(AgentRecord { admission: Admission::Unreachable { .. }, .. }))]));
+    assert!(matches!(
+        &op.writes[..],
+        [Write::Put(Key::Agent(_), Record::Agent(AgentRecord { admission: Admission::Unreachable { .. }, .. }))]
+    ));
     assert!(to_homes(&outputs).is_empty() && to_allocator(&outputs).is_empty());
     assert_eq!(world.owner.view().agents[&task.agent_id].admission, Admission::Active);
     let outputs = world.handle(Input::Persisted { seq: *seq, revision: 45 });
@@ -65,7 +68,7 @@ fn frameworks_that_are_not_aware_hear_lost_and_see_the_task_run_again() {
     let mut order = world.new_order(&[1], vec![task.clone()]);
     order.framework = brief("f", false);
     world.node(ToOwner::Order(order));
-    world.from_agent(FromAgent::Updates(vec![update(&task, TaskState::Running, TaskState::Running, uuid(1))]));
+    world.says(FromAgent::Updates(vec![update(&task, TaskState::Running, TaskState::Running, uuid(1))]));
     world.acknowledge(&task, uuid(1));
     world.close();
     let outputs = world.wait(75);
@@ -78,7 +81,7 @@ fn frameworks_that_are_not_aware_hear_lost_and_see_the_task_run_again() {
     world.open(hello);
     let acknowledged = vec![update(&task, TaskState::Running, TaskState::Running, uuid(1)).status];
     let reported = PictureTask { acknowledged, ..picture_task(&task, TaskState::Running) };
-    let outputs = world.from_agent(FromAgent::Picture(picture(vec![reported])));
+    let outputs = world.says(FromAgent::Picture(picture(vec![reported])));
     let [(seq, op)] = &persists(&outputs)[..] else { panic!("{outputs:?}") };
     assert_eq!(op.compares[1].revision, Some(45));
     assert!(to_allocator(&outputs).is_empty() && to_homes(&outputs).is_empty());
@@ -90,7 +93,9 @@ fn frameworks_that_are_not_aware_hear_lost_and_see_the_task_run_again() {
     let view = world.owner.view();
     assert!(view.unreachable.is_empty());
     assert_eq!(view.agents[&agent].tasks[&(fid("f"), tid("t"))].state, TaskState::Running);
-    assert!(matches!(to_allocator(&outputs)[0], ToAllocator::Agent(ref book) if book.is_active && book.used.len() == 1));
+    assert!(
+        matches!(to_allocator(&outputs)[0], ToAllocator::Agent(ref book) if book.is_active && book.used.len() == 1)
+    );
 }
 
 #[test]
@@ -101,7 +106,7 @@ fn an_agent_that_returns_while_the_store_is_asked_waits_for_the_answer() {
         let (seq, _) = persists(&world.wait(75))[0];
         let hello = world.hello_again();
         world.open(hello);
-        let outputs = world.from_agent(FromAgent::Picture(picture(Vec::new())));
+        let outputs = world.says(FromAgent::Picture(picture(Vec::new())));
         assert!(to_allocator(&outputs).is_empty(), "case: {name}");
         if is_written {
             let outputs = world.handle(Input::Persisted { seq, revision: 45 });
@@ -136,7 +141,8 @@ fn a_failed_write_is_tried_again_and_read_back_when_needed() {
         if name == "unknown" {
             // It was written after all.
             let admission = Admission::Unreachable { since: WallTime(3) };
-            let outputs = world.handle(Input::AgentAdmitted(stored(AgentRecord { admission, ..record(&aid("a")) }, 45)));
+            let outputs =
+                world.handle(Input::AgentAdmitted(stored(AgentRecord { admission, ..record(&aid("a")) }, 45)));
             assert!(to_homes(&outputs).contains(&ToHome::AgentLost { agent_id: aid("a") }), "case: {name}");
         } else {
             assert!(persists(&world.wait(0)).is_empty(), "case: {name}: not at once");
@@ -161,7 +167,7 @@ fn a_crash_between_the_write_and_its_answer_leaves_one_truth() {
         let task = task("t", "f", &agent, some(1000, 100));
         let hello = next.hello();
         next.open(hello);
-        let outputs = next.from_agent(FromAgent::Picture(picture(vec![picture_task(&task, TaskState::Running)])));
+        let outputs = next.says(FromAgent::Picture(picture(vec![picture_task(&task, TaskState::Running)])));
         let outputs = match persists(&outputs).first() {
             Some((seq, _)) => next.handle(Input::Persisted { seq: *seq, revision: 46 }),
             None => outputs,
@@ -225,7 +231,8 @@ fn a_revoked_or_deactivated_agent_gets_no_more_offers() {
     let mut world = World::connected();
     let agent = world.agent.clone();
     world.grants(vec![grant(1, "f", &agent, some(1, 1))]);
-    let outputs = world.handle(Input::AgentAdmitted(stored(AgentRecord { is_deactivated: true, ..record(&agent) }, 50)));
+    let outputs =
+        world.handle(Input::AgentAdmitted(stored(AgentRecord { is_deactivated: true, ..record(&agent) }, 50)));
     assert!(matches!(&to_allocator(&outputs)[..], [ToAllocator::Closed(_), ToAllocator::AgentInactive { .. }]));
     assert_eq!(closed(&world.grants(vec![grant(2, "f", &agent, some(1, 1))])).len(), 1);
     let outputs = world.handle(Input::AgentAdmitted(stored(AgentRecord { is_revoked: true, ..record(&agent) }, 51)));

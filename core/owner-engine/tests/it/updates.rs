@@ -14,13 +14,13 @@ fn an_update_is_forwarded_as_often_as_it_comes_and_counts_once() {
     let task = world.launch("t");
     world.taken(1);
     let running = update(&task, TaskState::Running, TaskState::Finished, uuid(10));
-    let outputs = world.from_agent(FromAgent::Updates(vec![running.clone()]));
+    let outputs = world.says(FromAgent::Updates(vec![running.clone()]));
     assert_eq!(statuses(&outputs)[0].uuid, Some(uuid(10)));
     assert!(to_allocator(&outputs).iter().any(|m| matches!(m, ToAllocator::Freed { .. })), "free at the newest state");
     let view = world.owner.view();
     let shown = &view.agents[&task.agent_id].tasks[&(fid("f"), tid("t"))];
     assert_eq!((shown.state, shown.statuses.len()), (TaskState::Finished, 1));
-    let outputs = world.from_agent(FromAgent::Updates(vec![running]));
+    let outputs = world.says(FromAgent::Updates(vec![running]));
     assert_eq!(statuses(&outputs).len(), 1);
     assert!(to_allocator(&outputs).is_empty());
     let again = world.owner.view();
@@ -33,7 +33,7 @@ fn a_task_ends_when_its_end_is_acknowledged() {
     let task = world.launch("t");
     world.taken(1);
     let finished = update(&task, TaskState::Finished, TaskState::Finished, uuid(10));
-    world.from_agent(FromAgent::Updates(vec![finished.clone()]));
+    world.says(FromAgent::Updates(vec![finished.clone()]));
     // A wrong uuid goes to the agent, which ignores it.
     let outputs = world.acknowledge(&task, uuid(99));
     assert_eq!(acknowledged(&outputs), [uuid(99)]);
@@ -45,7 +45,7 @@ fn a_task_ends_when_its_end_is_acknowledged() {
     assert!(view.agents[&task.agent_id].tasks.is_empty());
     assert_eq!(view.completed[&fid("f")][0].state, TaskState::Finished);
     // The agent lost the acknowledgement: it is told again, the framework is not.
-    let outputs = world.from_agent(FromAgent::Updates(vec![finished]));
+    let outputs = world.says(FromAgent::Updates(vec![finished]));
     assert_eq!(acknowledged(&outputs), [uuid(10)]);
     assert!(to_homes(&outputs).is_empty());
     // An acknowledgement of something unknown is forwarded all the same.
@@ -57,13 +57,13 @@ fn an_acknowledged_end_in_a_picture_brings_no_task_back() {
     let mut world = World::connected();
     let task = world.launch("t");
     let finished = update(&task, TaskState::Finished, TaskState::Finished, uuid(10));
-    world.from_agent(FromAgent::Updates(vec![finished.clone()]));
+    world.says(FromAgent::Updates(vec![finished.clone()]));
     world.acknowledge(&task, uuid(10));
     world.close();
     let hello = world.hello_again();
     world.open(hello);
     let reported = PictureTask { pending: Some(finished.status), ..picture_task(&task, TaskState::Finished) };
-    let outputs = world.from_agent(FromAgent::Picture(picture(vec![reported])));
+    let outputs = world.says(FromAgent::Picture(picture(vec![reported])));
     assert_eq!(acknowledged(&outputs), [uuid(10)]);
     assert!(statuses(&outputs).is_empty());
     assert!(world.owner.view().agents[&task.agent_id].tasks.is_empty());
@@ -73,8 +73,8 @@ fn an_acknowledged_end_in_a_picture_brings_no_task_back() {
 fn a_terminal_state_stays() {
     let mut world = World::connected();
     let task = world.launch("t");
-    world.from_agent(FromAgent::Updates(vec![update(&task, TaskState::Running, TaskState::Failed, uuid(1))]));
-    world.from_agent(FromAgent::Updates(vec![update(&task, TaskState::Running, TaskState::Running, uuid(2))]));
+    world.says(FromAgent::Updates(vec![update(&task, TaskState::Running, TaskState::Failed, uuid(1))]));
+    world.says(FromAgent::Updates(vec![update(&task, TaskState::Running, TaskState::Running, uuid(2))]));
     assert_eq!(world.owner.view().agents[&task.agent_id].tasks[&(fid("f"), tid("t"))].state, TaskState::Failed);
 }
 
@@ -83,19 +83,23 @@ fn updates_of_unknown_tasks_are_forwarded_and_the_picture_is_asked_for() {
     let mut world = World::connected();
     let agent = world.agent.clone();
     let stray = task("stray", "f", &agent, some(1, 1));
-    let outputs = world.from_agent(FromAgent::Updates(vec![update(&stray, TaskState::Running, TaskState::Running, uuid(1))]));
+    let outputs = world.says(FromAgent::Updates(vec![update(&stray, TaskState::Running, TaskState::Running, uuid(1))]));
     assert_eq!(statuses(&outputs).len(), 1);
-    assert!(outputs.iter().any(|o| matches!(o, muster_owner_engine::io::Output::ToAgent { message: ToAgent::PictureWanted, .. })));
+    assert!(
+        outputs
+            .iter()
+            .any(|o| matches!(o, muster_owner_engine::io::Output::ToAgent { message: ToAgent::PictureWanted, .. }))
+    );
     let mut bare = update(&stray, TaskState::Running, TaskState::Running, uuid(1));
     bare.status.uuid = None;
-    assert!(has_note(&world.from_agent(FromAgent::Updates(vec![bare])), "without uuid"));
+    assert!(has_note(&world.says(FromAgent::Updates(vec![bare])), "without uuid"));
 }
 
 #[test]
 fn a_new_home_learns_the_tasks_and_gets_pending_updates_at_once() {
     let mut world = World::connected();
     let task = world.launch("t");
-    world.from_agent(FromAgent::Updates(vec![update(&task, TaskState::Running, TaskState::Running, uuid(1))]));
+    world.says(FromAgent::Updates(vec![update(&task, TaskState::Running, TaskState::Running, uuid(1))]));
     let newer = Fence { epoch: 3, ..HOME };
     let outputs = world.node(ToOwner::FenceFramework { framework: brief("f", true), home_fence: newer });
     let messages = to_homes(&outputs);
@@ -142,12 +146,18 @@ fn a_removed_framework_is_shut_down_and_charged_until_its_tasks_have_ended() {
     assert!(world.node(remove).is_empty());
     world.taken(2);
     let outputs = world.wait(1);
-    assert!(outputs.iter().any(|o| matches!(o, muster_owner_engine::io::Output::ToAgent { message: ToAgent::PictureWanted, .. })));
-    world.from_agent(FromAgent::Picture(picture(vec![picture_task(&task, TaskState::Running)])));
+    assert!(
+        outputs
+            .iter()
+            .any(|o| matches!(o, muster_owner_engine::io::Output::ToAgent { message: ToAgent::PictureWanted, .. }))
+    );
+    world.says(FromAgent::Picture(picture(vec![picture_task(&task, TaskState::Running)])));
     assert_eq!(world.owner.view().agents[&task.agent_id].used.len(), 1);
     assert!(!world.wait(2).is_empty(), "asked again after twice the time");
-    let outputs = world.from_agent(FromAgent::Picture(picture(Vec::new())));
-    assert!(matches!(&to_allocator(&outputs)[..], [ToAllocator::Agent(book)] if book.used.is_empty()));
+    let outputs = world.says(FromAgent::Picture(picture(Vec::new())));
+    assert!(
+        matches!(&to_allocator(&outputs)[..], [ToAllocator::Freed { resources, .. }] if *resources == some(1000, 100))
+    );
     assert!(world.owner.deadline().is_none());
 }
 
@@ -161,7 +171,7 @@ fn a_removed_frameworks_tasks_are_shut_down_when_they_turn_up() {
         panic!("{outputs:?}")
     };
     assert_eq!(*framework_id, fid("removed"));
-    let outputs = world.from_agent(FromAgent::Updates(vec![update(&old, TaskState::Killed, TaskState::Killed, uuid(1))]));
+    let outputs = world.says(FromAgent::Updates(vec![update(&old, TaskState::Killed, TaskState::Killed, uuid(1))]));
     assert_eq!(acknowledged(&outputs), [uuid(1)]);
     assert!(matches!(&to_allocator(&outputs)[..], [ToAllocator::Freed { .. }]));
     assert!(statuses(&outputs).is_empty());

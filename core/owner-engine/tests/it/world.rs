@@ -116,8 +116,7 @@ pub(crate) fn grant(number: u64, framework: &str, agent: &AgentId, resources: Re
 }
 
 pub(crate) fn update(task: &Task, state: TaskState, latest: TaskState, uuid: Uuid) -> StatusUpdate {
-    let mut status =
-        TaskStatus::new(task.framework_id.clone(), task.id.clone(), state, Source::Executor, WallTime(5));
+    let mut status = TaskStatus::new(task.framework_id.clone(), task.id.clone(), state, Source::Executor, WallTime(5));
     status.uuid = Some(uuid);
     StatusUpdate { status, latest }
 }
@@ -236,7 +235,7 @@ impl World {
         let hello = self.hello();
         let (session, outputs) = self.open(hello);
         assert!(welcome(&outputs).is_some(), "welcomed: {outputs:?}");
-        let outputs = self.from_agent(FromAgent::Picture(picture));
+        let outputs = self.says(FromAgent::Picture(picture));
         (session, outputs)
     }
 
@@ -249,14 +248,14 @@ impl World {
     pub(crate) fn connect_same(&mut self) -> (SessionId, Vec<Output>) {
         let hello = self.hello_again();
         let (session, _) = self.open(hello);
-        (session, self.from_agent(FromAgent::Picture(picture(Vec::new()))))
+        (session, self.says(FromAgent::Picture(picture(Vec::new()))))
     }
 
     pub(crate) fn session(&self) -> SessionId {
         SessionId(self.sessions)
     }
 
-    pub(crate) fn from_agent(&mut self, message: FromAgent) -> Vec<Output> {
+    pub(crate) fn says(&mut self, message: FromAgent) -> Vec<Output> {
         let session = self.session();
         self.handle(Input::FromAgent { session, message })
     }
@@ -303,7 +302,7 @@ impl World {
     }
 
     pub(crate) fn taken(&mut self, floor: u64) -> Vec<Output> {
-        self.from_agent(FromAgent::OrdersTaken { fence: FENCE, floor, refused: Vec::new() })
+        self.says(FromAgent::OrdersTaken { fence: FENCE, floor, refused: Vec::new() })
     }
 
     pub(crate) fn acknowledge(&mut self, task: &Task, uuid: Uuid) -> Vec<Output> {
