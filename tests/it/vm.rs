@@ -1,6 +1,6 @@
 //! What only a kernel with cgroup v2 and all its controllers can show.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use muster_e2e::{
     process::program,
@@ -38,9 +38,49 @@ fn vm_that_panics_gives_no_status() {
 }
 
 #[test]
-fn vm_runs_the_static_programs() {
-    let programs = ["muster", "muster-control-plane", "muster-agent"];
-    let script = "for p in muster muster-control-plane muster-agent; do $p --version || exit 40; done";
-    let Some(ended) = run_in_vm("vm_runs_the_static_programs", &programs, script) else { return };
+fn vm_passes_the_agents_kernel_tests_with_memory_limits() {
+    let test = "vm_passes_the_agents_kernel_tests_with_memory_limits";
+    // `cargo xtask test` builds them: the test program of agent/linux and the probe it drives, at the path it knows.
+    let (Some(tests), Some(probe)) = (std::env::var_os("MUSTER_LINUX_TESTS"), std::env::var_os("MUSTER_LINUX_PROBE"))
+    else {
+        return skip(test, "the programs are not built; run `cargo xtask test-linux`").unwrap();
+    };
+    if let Some(why) = missing() {
+        return skip(test, &why).unwrap();
+    }
+    let probe = PathBuf::from(probe);
+    let files =
+        vec![(tests.into(), "bin/kernel-tests".to_owned()), (probe.clone(), probe.to_string_lossy().into_owned())];
+    let script = "MUSTER_TEST_CGROUP_MEMORY=1 kernel-tests --test-threads 1 --nocapture";
+    let vm = Vm { script: script.to_owned(), files, memory_mib: 768, limit: Duration::from_secs(300) };
+    let ended = run(&vm).unwrap();
     assert_eq!(ended.status, Some(0), "{}", ended.console);
+    assert!(ended.console.contains("test result: ok."), "{}", ended.console);
+    assert!(!ended.console.contains("SKIPPED"), "{}", ended.console);
+}
+
+const PROGRAMS: [&str; 3] = ["muster", "muster-control-plane", "muster-agent"];
+
+#[test]
+fn vm_runs_a_cluster_with_cpu_and_memory_limits_and_reports_an_out_of_memory_kill() {
+    // dd reads into one buffer: 200 MB of memory in use at once.
+    let script = "
+        muster up --dir /tmp/m --detach || { cat /tmp/m/*/log /tmp/m/agents/*/log; exit 40; }
+        muster agents --output json
+        muster run --cpus 0.5 --mem 64 -- sh -c '
+          g=/sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup)
+          echo LIMITS mem $(cat $g/memory.max) cpu $(cat $g/cpu.weight)' || exit 41
+        muster run --mem 32 -- dd if=/dev/zero of=/dev/null bs=200M count=1
+        echo STATUS $?
+        muster tasks --output json
+        muster down --dir /tmp/m || exit 42
+        ls /proc/*/exe -l | grep muster-agent && exit 43
+        exit 0";
+    let Some(ended) = run_in_vm("vm_runs_a_cluster", &PROGRAMS, script) else { return };
+    assert_eq!(ended.status, Some(0), "{}", ended.console);
+    // 64 MiB; 512 shares are weight 50 (1024 are 100).
+    assert!(ended.console.contains("LIMITS mem 67108864 cpu 50"), "{}", ended.console);
+    assert!(ended.console.contains("STATUS 137"), "{}", ended.console);
+    assert!(ended.console.contains("ContainerLimitationMemory"), "{}", ended.console);
+    assert!(ended.console.contains("\"missing_isolation\": []"), "{}", ended.console);
 }

@@ -1,8 +1,14 @@
 //! `cargo xtask test`: everything that must hold before a change lands, in one command, from a bare machine.
 
-use std::{ffi::OsString, fs, path::Path, process::Command, time::Duration};
+use std::{
+    ffi::OsString,
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use clap::Args;
 
 use crate::{
@@ -149,11 +155,35 @@ fn run_e2e(root: &Path, part: Part) -> anyhow::Result<Tally> {
         Part::Clients => command.args(["--test", "it", "--", "client_"]),
         Part::Vm => {
             let dist = dist::target_dir(root).join("dist");
+            for (name, path) in kernel_tests(root)? {
+                command.env(name, path);
+            }
             command.env("MUSTER_BIN_DIR", dist).args(["--test", "it", "--", "vm_"])
         }
     };
     command.env("MUSTER_TEST_DEPS", packages::folder(root));
     steps::run_tests(&mut command, minutes(20), &skipped_file(root))
+}
+
+/// Builds the tests of agent/linux and returns the variables that tell the VM's tests where they are.
+fn kernel_tests(root: &Path) -> anyhow::Result<Vec<(&'static str, String)>> {
+    let mut command = cargo(root);
+    command.args(["test", "--locked", "-p", "muster-linux", "--test", "it", "--no-run", "--message-format", "json"]);
+    let output = command.stderr(Stdio::inherit()).output().context("cannot run cargo")?;
+    let mut found = Vec::new();
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        let message: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
+        let variable = match message["target"]["name"].as_str() {
+            Some("it") => "MUSTER_LINUX_TESTS",
+            Some("muster-linux-probe") => "MUSTER_LINUX_PROBE",
+            _ => continue,
+        };
+        if let Some(path) = message["executable"].as_str() {
+            found.push((variable, path.to_owned()));
+        }
+    }
+    anyhow::ensure!(output.status.success() && found.len() == 2, "the kernel tests of agent/linux could not be built");
+    Ok(found)
 }
 
 fn has_nextest(root: &Path) -> bool {

@@ -3,13 +3,13 @@
 # status on the console, and switches off.
 export PATH=/bin HOME=/root
 /bin/busybox mkdir -p /proc /sys /dev /tmp /run /root /mnt /var
+/bin/busybox chmod 1777 /tmp
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
 mkdir -p /dev/shm /dev/pts
 mount -t devpts pts /dev/pts
-mount -t tmpfs tmp /tmp
 mount -t tmpfs run /run
 mount -t cgroup2 cgroup /sys/fs/cgroup
 echo 1 >/proc/sys/kernel/printk
