@@ -67,12 +67,18 @@ impl HomeEngine {
 
     /// The allocator voided offers: the client is told of those that it still has.
     pub(crate) fn rescinded(&mut self, id: &FrameworkId, offers: Vec<(OfferId, RescindReason)>) {
+        let mut told: BTreeMap<RescindReason, usize> = BTreeMap::new();
         for (offer_id, reason) in offers {
             if self.offer_holders.get(&offer_id) != Some(id) || self.take_offer(offer_id).is_none() {
                 continue;
             }
             self.event(id, Event::Rescind(offer_id));
-            self.note(Some(id), "offer rescinded", format!("{offer_id}: {}", reason.as_str()));
+            let count = told.entry(reason).or_default();
+            *count = count.saturating_add(1);
+        }
+        // One line per batch and reason: an agent's loss may void many.
+        for (reason, count) in told {
+            self.note(Some(id), "offers rescinded", format!("{count}: {}", reason.as_str()));
         }
     }
 
