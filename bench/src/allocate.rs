@@ -1,0 +1,237 @@
+//! How long one allocation cycle takes: the engine alone, driven as its shell drives it.
+//!
+//! Three cases: everything free (each agent is offered in one cycle), steady churn (one agent in a hundred comes free
+//! between two cycles), and nothing changed. Times include the messages that the engine makes for owners and homes.
+
+use crate::report::{Samples, print_json};
+use anyhow::{Context, ensure};
+use muster_allocator::AllocatorEngine;
+use muster_allocator::io::{AllocatorConfig, Input, Output};
+use muster_model::agent::AgentInfo;
+use muster_model::fence::Fence;
+use muster_model::framework::{Capabilities, FrameworkInfo};
+use muster_model::node_message::{AgentBook, ClosedGrant, NodeMessage, ToAllocator, ToOwner};
+use muster_model::offer::Grant;
+use muster_model::resource::{Ranges, Resource, ResourceKey, ResourceName, Resources, Value};
+use muster_model::time::Now;
+use muster_model::{AgentId, Duration, FrameworkId, Milli, Rng, Role, ShardId, Timestamp, WallTime};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Sizes of the run.
+#[derive(clap::Args)]
+pub(crate) struct AllocateArgs {
+    /// Agents in the cluster
+    #[arg(long, default_value_t = 10_000)]
+    agents: u32,
+    /// Frameworks that take everything
+    #[arg(long, default_value_t = 1_000)]
+    frameworks: u32,
+    /// Roles that the frameworks are spread over, ten below each of a tenth as many
+    #[arg(long, default_value_t = 100)]
+    roles: u32,
+    /// Cycles that are measured per case
+    #[arg(long, default_value_t = 50)]
+    cycles: u32,
+}
+
+const SHARDS: u16 = 256;
+
+struct Bench {
+    engine: AllocatorEngine,
+    millis: u64,
+    open: Vec<Grant>,
+}
+
+pub(crate) fn run(args: &AllocateArgs) -> anyhow::Result<()> {
+    ensure!(args.agents > 0 && args.frameworks > 0 && args.roles > 0 && args.cycles > 0, "every size must be at least 1");
+    let (mut first, mut churn, mut unchanged) = (Samples::default(), Samples::default(), Samples::default());
+    let infos: Vec<Arc<AgentInfo>> = (0..args.agents).map(agent_info).collect::<anyhow::Result<_>>()?;
+    let mut work = 0;
+    for round in 0..args.cycles {
+        let mut bench = Bench::new(args, &infos, u64::from(round))?;
+        first.push(bench.cycle());
+        ensure!(bench.open.len() == infos.len(), "{} of {} agents were offered", bench.open.len(), infos.len());
+        work = bench.engine.view().last_cycle_work;
+    }
+    let mut bench = Bench::new(args, &infos, 0)?;
+    bench.cycle();
+    bench.accept_all();
+    let mut rng = Rng::new(7);
+    let per_cycle = (infos.len() / 100).max(1);
+    for _ in 0..args.cycles {
+        bench.finish_some(&infos, per_cycle, &mut rng)?;
+        churn.push(bench.cycle());
+        ensure!(!bench.open.is_empty(), "churn led to no offer");
+        bench.accept_all();
+    }
+    for _ in 0..args.cycles {
+        unchanged.push(bench.cycle());
+        ensure!(bench.open.is_empty(), "an unchanged cluster led to an offer");
+    }
+    println!(
+        "allocate: {} agents, {} frameworks in {} roles, {} cycles each; {} pairs looked at in the first",
+        args.agents, args.frameworks, args.roles, args.cycles, work
+    );
+    println!("{:<34} {:>10} {:>10} {:>10} {:>10}", "one cycle, in microseconds", "p50", "p90", "p99", "max");
+    for (name, samples) in [
+        ("everything free", &first),
+        ("one agent in a hundred came free", &churn),
+        ("nothing changed", &unchanged),
+    ] {
+        let [p50, p90, p99, max] = samples.micros();
+        println!("{name:<34} {p50:>10.1} {p90:>10.1} {p99:>10.1} {max:>10.1}");
+    }
+    print_json(
+        "allocate",
+        &[
+            ("agents", u64::from(args.agents)),
+            ("frameworks", u64::from(args.frameworks)),
+            ("roles", u64::from(args.roles)),
+            ("cycles", u64::from(args.cycles)),
+            ("pairs_looked_at", work),
+        ],
+        &[("everything_free", &first), ("churn_1_percent", &churn), ("unchanged", &unchanged)],
+    )
+}
+
+impl Bench {
+    fn new(args: &AllocateArgs, infos: &[Arc<AgentInfo>], seed: u64) -> anyhow::Result<Self> {
+        let config = AllocatorConfig {
+            allocation_interval: Duration::from_secs(1),
+            min_cpus: Milli(10),
+            min_mem: Milli::whole(32),
+        };
+        let engine = AllocatorEngine::new(config, Rng::new(seed));
+        let mut bench = Self { engine, millis: 0, open: Vec::new() };
+        bench.input(Input::Took { fence: fence(), roles: Vec::new() });
+        for (number, info) in (0u32..).zip(infos) {
+            let book = AgentBook {
+                agent_id: agent_id(number)?,
+                shard: (ShardId::of(&agent_id(number)?, SHARDS), fence()),
+                info: info.clone(),
+                is_active: true,
+                used: Vec::new(),
+                grants: Vec::new(),
+            };
+            bench.input(Input::FromNode(ToAllocator::Agent(book)));
+        }
+        for number in 0..args.frameworks {
+            let info = Arc::new(framework(args, number)?);
+            bench.input(Input::FromNode(ToAllocator::Demand {
+                info,
+                home_fence: fence(),
+                session_version: 1,
+                suppressed: BTreeSet::new(),
+                is_active: true,
+            }));
+        }
+        Ok(bench)
+    }
+
+    fn now(&self) -> Now {
+        Now { mono: Timestamp::ZERO.after(Duration::from_millis(self.millis)), wall: WallTime(self.millis * 1000) }
+    }
+
+    fn input(&mut self, input: Input) {
+        let now = self.now();
+        self.engine.handle(input, now);
+        self.take_outputs();
+    }
+
+    /// Time of one tick of the interval, from the call to the last output ready.
+    fn cycle(&mut self) -> std::time::Duration {
+        self.millis += 1000;
+        let now = self.now();
+        let start = Instant::now();
+        self.engine.handle_deadline(now);
+        let elapsed = start.elapsed();
+        self.take_outputs();
+        elapsed
+    }
+
+    fn take_outputs(&mut self) {
+        while let Some(Output::Send { message, .. }) = self.engine.poll_output() {
+            if let NodeMessage::ToOwner(ToOwner::Grants { grants, .. }) = message {
+                self.open.extend(grants);
+            }
+        }
+    }
+
+    /// Every offer is used as a whole.
+    fn accept_all(&mut self) {
+        let closed = self.open.drain(..).map(|grant| ClosedGrant {
+            offer_id: grant.offer_id,
+            agent_id: grant.agent_id,
+            used: grant.resources,
+            refusal: None,
+            reason: None,
+        });
+        let closed = closed.collect();
+        self.input(Input::FromNode(ToAllocator::Closed(closed)));
+    }
+
+    /// All that some agents run ends: their books say that everything is free.
+    fn finish_some(
+        &mut self,
+        infos: &[Arc<AgentInfo>],
+        count: usize,
+        rng: &mut Rng,
+    ) -> anyhow::Result<()> {
+        for _ in 0..count {
+            let number = u32::try_from(rng.below(u64::try_from(infos.len())?))?;
+            let info = infos.get(usize::try_from(number)?).context("an agent that is there")?;
+            let book = AgentBook {
+                agent_id: agent_id(number)?,
+                shard: (ShardId::of(&agent_id(number)?, SHARDS), fence()),
+                info: info.clone(),
+                is_active: true,
+                used: Vec::new(),
+                grants: Vec::new(),
+            };
+            self.input(Input::FromNode(ToAllocator::Agent(book)));
+        }
+        Ok(())
+    }
+}
+
+fn fence() -> Fence {
+    Fence { generation: 1, epoch: 1, incarnation: 1 }
+}
+
+fn agent_id(number: u32) -> anyhow::Result<AgentId> {
+    Ok(AgentId::parse(&format!("2f9a8c1e-5a40-4f5e-9f4b-0a6d6f0d2d11-S{number}"))?)
+}
+
+fn agent_info(number: u32) -> anyhow::Result<Arc<AgentInfo>> {
+    let units = [16, 32, 64, 128].get(usize::try_from(number % 4)?).copied().unwrap_or(16);
+    let mut total = Resources::basic(Milli::whole(units), Milli::whole(units * 4096), Milli::whole(1_000_000));
+    let ports = Ranges::new([(31_000, 32_000)]).context("one range")?;
+    total.add_entry(Resource { key: ResourceKey::unreserved(ResourceName::Ports), value: Value::Ranges(ports) })?;
+    Ok(Arc::new(AgentInfo {
+        hostname: format!("agent-{number}").into(),
+        ip: "10.0.0.1".into(),
+        port: 5051,
+        total,
+        attributes: Vec::new(),
+        version: "1".into(),
+        missing_isolation: Vec::new(),
+    }))
+}
+
+fn framework(args: &AllocateArgs, number: u32) -> anyhow::Result<FrameworkInfo> {
+    let role = number % args.roles;
+    Ok(FrameworkInfo {
+        id: FrameworkId::parse(&format!("2f9a8c1e-5a40-4f5e-9f4b-0a6d6f0d2d11-{number:04}"))?,
+        name: "bench".into(),
+        user: "root".into(),
+        roles: [Role::parse(&format!("department-{}/team-{role}", role / 10))?].into(),
+        capabilities: Capabilities { multi_role: true, ..Capabilities::default() },
+        failover_timeout: Duration::ZERO,
+        is_checkpointing: true,
+        principal: None,
+        min_allocatable: BTreeMap::new(),
+        spec: Arc::from([]),
+    })
+}
