@@ -92,11 +92,14 @@ impl Printer<'_> {
                     let default = proto.default_value.clone().filter(|_| !deprecated);
                     Kind::Optional { default }
                 }
-                Label::Repeated => match message.nested_type.iter().find(|entry| {
-                    is_map_entry(entry) && proto.type_name().rsplit('.').next() == Some(entry.name())
-                }) {
+                Label::Repeated => match message
+                    .nested_type
+                    .iter()
+                    .find(|entry| is_map_entry(entry) && proto.type_name().rsplit('.').next() == Some(entry.name()))
+                {
                     Some(entry) => {
-                        let value = entry.field.iter().find(|field| field.number() == 2).context("a map without values")?;
+                        let value =
+                            entry.field.iter().find(|field| field.number() == 2).context("a map without values")?;
                         if value.r#type() == Type::Enum {
                             bail!("field {}: maps of enums are not supported; extend the generator", proto.name());
                         }
@@ -121,26 +124,46 @@ impl Printer<'_> {
         match (kind, enum_path) {
             (Kind::Required, None) => writeln!(out, "        crate::json::write::field(out, {key}, &self.{name});")?,
             (Kind::Required, Some(path)) => {
-                writeln!(out, "        crate::json::write::name(out, {key}, {path}::try_from(self.{name}).ok().map(|v| v.as_str_name()));")?;
+                writeln!(
+                    out,
+                    "        crate::json::write::name(out, {key}, {path}::try_from(self.{name}).ok().map(|v| v.as_str_name()));"
+                )?;
             }
             (Kind::Optional { default }, None) => {
-                writeln!(out, "        if let Some(v) = &self.{name} {{\n            crate::json::write::field(out, {key}, v);")?;
+                writeln!(
+                    out,
+                    "        if let Some(v) = &self.{name} {{\n            crate::json::write::field(out, {key}, v);"
+                )?;
                 if let Some(default) = default {
                     let literal = literal(proto, default)?;
-                    writeln!(out, "        }} else {{\n            out.extend_from_slice({});", bytes_literal(proto.name(), &literal))?;
+                    writeln!(
+                        out,
+                        "        }} else {{\n            out.extend_from_slice({});",
+                        bytes_literal(proto.name(), &literal)
+                    )?;
                 }
                 writeln!(out, "        }}")?;
             }
             (Kind::Optional { default }, Some(path)) => {
-                writeln!(out, "        if let Some(v) = self.{name} {{\n            crate::json::write::name(out, {key}, {path}::try_from(v).ok().map(|v| v.as_str_name()));")?;
+                writeln!(
+                    out,
+                    "        if let Some(v) = self.{name} {{\n            crate::json::write::name(out, {key}, {path}::try_from(v).ok().map(|v| v.as_str_name()));"
+                )?;
                 if let Some(default) = default {
-                    writeln!(out, "        }} else {{\n            out.extend_from_slice({});", bytes_literal(proto.name(), &format!("\"{default}\"")))?;
+                    writeln!(
+                        out,
+                        "        }} else {{\n            out.extend_from_slice({});",
+                        bytes_literal(proto.name(), &format!("\"{default}\""))
+                    )?;
                 }
                 writeln!(out, "        }}")?;
             }
             (Kind::Repeated, None) => writeln!(out, "        crate::json::write::list(out, {key}, &self.{name});")?,
             (Kind::Repeated, Some(path)) => {
-                writeln!(out, "        crate::json::write::names(out, {key}, &self.{name}, |v| {path}::try_from(v).ok().map(|v| v.as_str_name()));")?;
+                writeln!(
+                    out,
+                    "        crate::json::write::names(out, {key}, &self.{name}, |v| {path}::try_from(v).ok().map(|v| v.as_str_name()));"
+                )?;
             }
             (Kind::Map { .. }, _) => writeln!(out, "        crate::json::write::map(out, {key}, &self.{name});")?,
             (Kind::OneOf { holder, holder_type }, enum_path) => {
@@ -148,7 +171,10 @@ impl Printer<'_> {
                 writeln!(out, "        if let Some({holder_type}::{variant}(v)) = &self.{holder} {{")?;
                 match enum_path {
                     None => writeln!(out, "            crate::json::write::field(out, {key}, v);")?,
-                    Some(path) => writeln!(out, "            crate::json::write::name(out, {key}, {path}::try_from(*v).ok().map(|v| v.as_str_name()));")?,
+                    Some(path) => writeln!(
+                        out,
+                        "            crate::json::write::name(out, {key}, {path}::try_from(*v).ok().map(|v| v.as_str_name()));"
+                    )?,
                 }
                 writeln!(out, "        }}")?;
             }
@@ -168,7 +194,10 @@ impl Printer<'_> {
         let mut_if = if fields.is_empty() { "" } else { "mut " };
         writeln!(out, "        let {mut_if}message = Self::default();")?;
         writeln!(out, "        let mut object = reader.open_object()?;")?;
-        writeln!(out, "        while let Some(field) = reader.next_field(&mut object, KEYS)? {{\n            match field {{")?;
+        writeln!(
+            out,
+            "        while let Some(field) = reader.next_field(&mut object, KEYS)? {{\n            match field {{"
+        )?;
         let mut bit = 0_u32;
         for (index, field) in fields.iter().enumerate() {
             let name = &field.name;
@@ -180,13 +209,17 @@ impl Printer<'_> {
                     text
                 }
                 (Kind::Required, Some(path)) => {
-                    let text = format!("{{ message.{name} = reader.required_name(|s| {path}::from_str_name(s).map(|v| v as i32))?; object.seen |= 1 << {bit}; }}");
+                    let text = format!(
+                        "{{ message.{name} = reader.required_name(|s| {path}::from_str_name(s).map(|v| v as i32))?; object.seen |= 1 << {bit}; }}"
+                    );
                     bit += 1;
                     text
                 }
                 (Kind::Optional { .. }, None) => format!("message.{name} = Some(reader.value()?),"),
                 (Kind::Optional { .. }, Some(path)) => {
-                    format!("if let Some(v) = reader.name(|s| {path}::from_str_name(s).map(|v| v as i32))? {{ message.{name} = Some(v); }}")
+                    format!(
+                        "if let Some(v) = reader.name(|s| {path}::from_str_name(s).map(|v| v as i32))? {{ message.{name} = Some(v); }}"
+                    )
                 }
                 (Kind::Repeated, None) => format!("message.{name} = reader.list()?,"),
                 (Kind::Repeated, Some(path)) => {
@@ -194,7 +227,10 @@ impl Printer<'_> {
                 }
                 (Kind::Map { .. }, _) => format!("message.{name} = reader.map()?,"),
                 (Kind::OneOf { holder, holder_type }, None) => {
-                    format!("message.{holder} = Some({holder_type}::{}(reader.value()?)),", type_name(field.proto.name()))
+                    format!(
+                        "message.{holder} = Some({holder_type}::{}(reader.value()?)),",
+                        type_name(field.proto.name())
+                    )
                 }
                 (Kind::OneOf { holder, holder_type }, Some(path)) => {
                     format!(
@@ -214,7 +250,10 @@ impl Printer<'_> {
     /// The table by which required fields are checked in protobuf input, which prost does not do.
     fn shape(&mut self, path: &str, fields: &[Field<'_>]) -> anyhow::Result<()> {
         let out = &mut *self.out;
-        writeln!(out, "impl crate::json::Message for {path} {{\n    const SHAPE: &'static crate::json::Shape = &crate::json::Shape {{")?;
+        writeln!(
+            out,
+            "impl crate::json::Message for {path} {{\n    const SHAPE: &'static crate::json::Shape = &crate::json::Shape {{"
+        )?;
         writeln!(out, "        fields: &[")?;
         let mut sorted: Vec<&Field<'_>> = fields.iter().collect();
         sorted.sort_by_key(|field| field.proto.number());
@@ -230,14 +269,20 @@ impl Printer<'_> {
                 (Kind::Map { enclosed }, _) if enclosed.is_empty() => "Scalar".to_owned(),
                 (Kind::Map { enclosed }, _) => format!("MapOf(|| <{enclosed} as crate::json::Message>::SHAPE)"),
                 (_, Type::Message) => {
-                    format!("Message(|| <{} as crate::json::Message>::SHAPE)", path_to(field.proto.type_name(), self.package, 0))
+                    format!(
+                        "Message(|| <{} as crate::json::Message>::SHAPE)",
+                        path_to(field.proto.type_name(), self.package, 0)
+                    )
                 }
                 (_, Type::Enum) => {
                     format!("Enum(|v| {}::try_from(v).is_ok())", path_to(field.proto.type_name(), self.package, 0))
                 }
                 _ => "Scalar".to_owned(),
             };
-            writeln!(out, "            crate::json::ShapeField {{ number: {number}, name: \"{name}\", label: crate::json::Label::{label}, holds: crate::json::Holds::{holds} }},")?;
+            writeln!(
+                out,
+                "            crate::json::ShapeField {{ number: {number}, name: \"{name}\", label: crate::json::Label::{label}, holds: crate::json::Holds::{holds} }},"
+            )?;
         }
         writeln!(out, "        ],\n    }};\n}}")?;
         Ok(())
@@ -257,7 +302,9 @@ fn literal(proto: &FieldDescriptorProto, default: &str) -> anyhow::Result<String
     Ok(match proto.r#type() {
         Type::String => format!("{default:?}"),
         Type::Double | Type::Float if !default.contains(['.', 'e', 'i', 'n']) => format!("{default}.0"),
-        Type::Double | Type::Float | Type::Bool | Type::Int32 | Type::Int64 | Type::Uint32 | Type::Uint64 => default.to_owned(),
+        Type::Double | Type::Float | Type::Bool | Type::Int32 | Type::Int64 | Type::Uint32 | Type::Uint64 => {
+            default.to_owned()
+        }
         other => bail!("field {}: a default of type {other:?} is not supported; extend the generator", proto.name()),
     })
 }

@@ -161,7 +161,7 @@ impl<'a> Reader<'a> {
     /// A repeated field: a list, or one value that stands for a list of one.
     pub fn list<T: Json>(&mut self) -> Result<Vec<T>, ReadError> {
         let mut items = Vec::new();
-        self.items(|reader| {
+        self.items(&mut |reader: &mut Self| {
             items.push(T::read(reader)?);
             Ok(())
         })?;
@@ -171,7 +171,7 @@ impl<'a> Reader<'a> {
     /// A repeated enum field; names that `number` does not know are left out.
     pub fn names(&mut self, number: impl Fn(&str) -> Option<i32>) -> Result<Vec<i32>, ReadError> {
         let mut items = Vec::new();
-        self.items(|reader| {
+        self.items(&mut |reader: &mut Self| {
             items.extend(reader.name(&number)?);
             Ok(())
         })?;
@@ -253,7 +253,11 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn items(&mut self, mut item: impl FnMut(&mut Self) -> Result<(), ReadError>) -> Result<(), ReadError> {
+    /// Lists inside of the list are read as if their items stood in it.
+    fn items<F>(&mut self, item: &mut F) -> Result<(), ReadError>
+    where
+        F: FnMut(&mut Self) -> Result<(), ReadError>,
+    {
         if self.peek()? != b'[' {
             return item(self);
         }
@@ -263,7 +267,7 @@ impl<'a> Reader<'a> {
         while self.next_member(&mut first, b']')? {
             match self.peek()? {
                 b'n' => self.word("null")?,
-                b'[' => return Err(self.not_expected()),
+                b'[' => self.items(item)?,
                 _ => {
                     self.path.push(Step::Item(index));
                     item(self)?;
@@ -449,7 +453,10 @@ impl<'a> Reader<'a> {
                     _ => None,
                 };
                 special.map(Number::Real).or_else(|| number::parse(text.trim())).ok_or_else(|| {
-                    misfit(format!("Failed to parse '{text}' as a JSON number for field '{}'", self.field_name()))
+                    misfit(format!(
+                        "Failed to parse '{text}' as a JSON number for field '{}': it is none",
+                        self.field_name()
+                    ))
                 })
             }
             b'-' | b'0'..=b'9' => self.number(),

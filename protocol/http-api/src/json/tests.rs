@@ -99,7 +99,11 @@ fn values_are_read_as_loosely_as_mesos_does() {
         ("last of two wins", "{\"value\":1,\"value\":2}", Ok("{\"value\":2.0}")),
         ("exponent", "{\"value\":1E+2}", Ok("{\"value\":100.0}")),
         ("null is unset", "{\"value\":null}", Err("Missing required fields: value")),
-        ("not a number", "{\"value\":\"x\"}", Err("Failed to parse 'x' as a JSON number for field 'value'")),
+        (
+            "not a number",
+            "{\"value\":\"x\"}",
+            Err("Failed to parse 'x' as a JSON number for field 'value': it is none"),
+        ),
         ("bool for a number", "{\"value\":true}", Err("Not expecting a JSON boolean for field 'value'")),
         ("list for one value", "{\"value\":[1]}", Err("Not expecting a JSON array for field 'value'")),
         ("object for a number", "{\"value\":{}}", Err("Not expecting a JSON object for field 'value'")),
@@ -143,6 +147,9 @@ fn enums_lists_booleans_bytes_and_maps() {
     assert_eq!(one.roles, ["a"]);
     assert_eq!(one.capabilities.len(), 1);
     assert!(text(&one).ends_with("\"roles\":[\"a\"],\"capabilities\":[{}]}"));
+
+    let nested: FrameworkInfo = decode(b"{\"user\":\"u\",\"name\":\"n\",\"roles\":[[\"a\"],[[\"b\"],\"c\"]]}").unwrap();
+    assert_eq!(nested.roles, ["a", "b", "c"]);
 
     let task: TaskInfo = decode(
         b"{\"name\":\"n\",\"task_id\":{\"value\":\"t\"},\"agent_id\":{\"value\":\"a\"},\"limits\":{\"mem\":{\"value\":\"Infinity\"},\"cpus\":{\"value\":1}}}",

@@ -22,6 +22,11 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    /// 501, for a type that has no meaning.
+    pub(super) fn not_implemented() -> Self {
+        Refusal { status: 501, text: "501 Not Implemented.".to_owned() }
+    }
+
     /// 400 with this text.
     pub fn bad(text: impl Into<String>) -> Self {
         Refusal { status: 400, text: text.into() }
@@ -51,7 +56,7 @@ impl Encoding {
         let Some(header) = header else { return Ok(Encoding::Json) };
         [Encoding::Json, Encoding::Protobuf].into_iter().find(|encoding| accepts(header, encoding.as_str())).ok_or_else(
             || {
-                let text = "Expecting 'Accept' to allow application/json or application/x-protobuf".to_owned();
+                let text = "Expecting 'Accept' to allow 'application/x-protobuf' or 'application/json'".to_owned();
                 Refusal { status: 406, text }
             },
         )

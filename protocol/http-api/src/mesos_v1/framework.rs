@@ -1,13 +1,15 @@
 //! `FrameworkInfo` between the wire and the model.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::FpCategory;
 use std::sync::Arc;
 
 use muster_model::framework::{Capabilities, FrameworkInfo, MinAllocatable};
 use muster_model::resource::ResourceName;
-use muster_model::{Duration, FrameworkId, Role};
+use muster_model::{Duration, FrameworkId, Milli, Role};
 use prost::Message;
 
+use super::faults::{role_fault, six_digits};
 use super::resource::scalar_from_wire;
 use crate::proto;
 use crate::proto::framework_info::{Capability, capability};
@@ -56,27 +58,28 @@ fn roles(wire: &proto::FrameworkInfo, is_multi_role: bool) -> Result<BTreeSet<Ro
     if !is_multi_role && !wire.roles.is_empty() {
         return Err("'FrameworkInfo.roles' must not be set when the framework is not MULTI_ROLE capable".to_owned());
     }
-    let mut roles = BTreeSet::new();
-    let (field, names) = if is_multi_role {
-        ("roles", wire.roles.iter().map(String::as_str).collect())
-    } else {
-        ("role", vec![wire.role()])
-    };
-    for name in names {
-        let role =
-            Role::parse(name).map_err(|error| format!("'FrameworkInfo.{field}' contains invalid role: {error}"))?;
-        if !roles.insert(role) {
-            return Err(format!("'FrameworkInfo.roles' contains duplicate items: {{ {name} }}"));
-        }
+    if !is_multi_role {
+        let name = wire.role();
+        let role = Role::parse(name)
+            .map_err(|error| format!("'FrameworkInfo.role' is not a valid role: {}", role_fault(name, &error)))?;
+        return Ok(BTreeSet::from([role]));
     }
-    Ok(roles)
+    let mut seen = BTreeSet::new();
+    let twice: BTreeSet<&String> = wire.roles.iter().filter(|name| !seen.insert(*name)).collect();
+    if !twice.is_empty() {
+        let names: Vec<&str> = twice.into_iter().map(String::as_str).collect();
+        return Err(format!("'FrameworkInfo.roles' contains duplicate items: {{ {} }}", names.join(", ")));
+    }
+    let parse = |name: &String| {
+        Role::parse(name)
+            .map_err(|error| format!("'FrameworkInfo.roles' contains invalid role: {}", role_fault(name, &error)))
+    };
+    wire.roles.iter().map(parse).collect()
 }
 
 fn failover_timeout(seconds: f64) -> Result<Duration, String> {
     if !(-DURATION_SECS_MAX..=DURATION_SECS_MAX).contains(&seconds) {
-        return Err(format!(
-            "The framework failover_timeout ({seconds:?}) is invalid: it is not between -{DURATION_SECS_MAX} and {DURATION_SECS_MAX} seconds"
-        ));
+        return Err(format!("The framework failover_timeout ({}) is invalid", six_digits(seconds)));
     }
     Ok(duration_from_secs(seconds))
 }
@@ -91,27 +94,37 @@ pub(super) fn duration_from_secs(seconds: f64) -> Duration {
 fn offer_filters(wire: &proto::FrameworkInfo) -> Result<BTreeMap<Role, MinAllocatable>, String> {
     let mut filters = BTreeMap::new();
     for (name, filter) in &wire.offer_filters {
-        let refused = |why: &str| format!("'FrameworkInfo.offer_filters' for role '{name}' is invalid: {why}");
-        let role = Role::parse(name).map_err(|error| refused(&error.to_string()))?;
-        let Some(min) = &filter.min_allocatable_resources else { continue };
-        let mut alternatives = Vec::with_capacity(min.quantities.len());
-        for alternative in &min.quantities {
+        let mut alternatives = Vec::new();
+        for alternative in filter.min_allocatable_resources.iter().flat_map(|min| &min.quantities) {
             if alternative.quantities.is_empty() {
-                return Err(refused("an alternative has no quantities"));
+                return Err("Resource quantities must contain at least one quantity".to_owned());
             }
             let mut amounts = BTreeMap::new();
             for (resource, scalar) in &alternative.quantities {
-                if scalar.value.is_subnormal() {
-                    return Err(refused("a quantity is subnormal"));
-                }
-                let amount = scalar_from_wire(scalar.value).map_err(refused)?;
-                amounts.insert(ResourceName::new(resource), amount);
+                amounts.insert(ResourceName::new(resource), quantity(resource, scalar.value)?);
             }
             alternatives.push(amounts);
         }
-        filters.insert(role, alternatives);
+        // Mesos does not check these names: one that is no role is a filter that is never asked for.
+        if let (Ok(role), true) = (Role::parse(name), filter.min_allocatable_resources.is_some()) {
+            filters.insert(role, alternatives);
+        }
     }
     Ok(filters)
+}
+
+fn quantity(name: &str, value: f64) -> Result<Milli, String> {
+    let why = match value.classify() {
+        FpCategory::Nan => "NaN not supported".to_owned(),
+        FpCategory::Infinite => "Infinite values not supported".to_owned(),
+        FpCategory::Subnormal => "Subnormal values not supported".to_owned(),
+        FpCategory::Zero | FpCategory::Normal if value < 0.0 => "Negative values not supported".to_owned(),
+        FpCategory::Zero | FpCategory::Normal => match scalar_from_wire(value) {
+            Ok(amount) => return Ok(amount),
+            Err(why) => why.to_owned(),
+        },
+    };
+    Err(format!("Invalid resource quantity for '{name}': {why}"))
 }
 
 fn capabilities_from_wire(list: &[Capability]) -> Capabilities {

@@ -6,6 +6,7 @@
 
 pub mod content;
 pub mod facts;
+mod faults;
 pub mod framework;
 pub mod legacy;
 pub mod metrics;

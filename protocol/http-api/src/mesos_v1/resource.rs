@@ -13,6 +13,7 @@ use muster_model::resource::{
 };
 use muster_model::{Milli, Role};
 
+use super::faults::{role_fault, six_digits};
 use crate::proto;
 use crate::proto::resource::{AllocationInfo, ReservationInfo, RevocableInfo, reservation_info};
 use crate::proto::value;
@@ -28,30 +29,33 @@ pub enum Form {
     Endpoint,
 }
 
-/// Why resources of a client can't be used.
+/// Why resources of a client can't be used; in the words of Mesos where it has the same rule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ResourceRefusal {
     /// One resource breaks a rule.
-    #[error("resource '{name}': {why}")]
+    #[error("Resource '{resource}' is invalid: {why}")]
     Invalid {
-        /// Its name.
-        name: String,
+        /// The resource as `name:amount`.
+        resource: String,
         /// The broken rule.
         why: String,
     },
-    /// Some resources are in the older form of reservations, some in the newer.
-    #[error("resources mix 'role' or 'reservation' with 'reservations'; use one form for all")]
-    MixedForms,
     /// Resources of one task are allocated to several roles.
-    #[error("resources are allocated to the roles '{first}' and '{second}'; use those of one role")]
+    #[error(
+        "Invalid task resources: The resources have multiple allocation roles ('{first}' and '{second}') but only one \
+         allocation role is allowed"
+    )]
     MixedRoles {
         /// One role.
         first: String,
         /// Another.
         second: String,
     },
+    /// Parts of processors.
+    #[error("Task uses invalid resources: Invalid 'gpus' resource: The 'gpus' resource must be an unsigned integer")]
+    PartOfGpu,
     /// The same port or item twice.
-    #[error("{0}")]
+    #[error("Task uses invalid resources: {0}")]
     Sum(muster_model::resource::ResourceError),
 }
 
@@ -63,21 +67,23 @@ const SCALAR_MAX: f64 = 1e12;
 /// Errors: see [`ResourceRefusal`]; values are checked by Mesos's rules, and what this version does not support yet
 /// (volumes, disk sources, resource providers, shared resources) is refused by name.
 pub fn resources_from_wire(list: &[proto::Resource]) -> Result<(Resources, Option<Role>), ResourceRefusal> {
-    let is_old = |resource: &proto::Resource| resource.role.is_some() || resource.reservation.is_some();
-    if list.iter().any(is_old) && list.iter().any(|resource| !resource.reservations.is_empty()) {
-        return Err(ResourceRefusal::MixedForms);
-    }
     let mut sum = Resources::new();
     let mut allocated: Option<Role> = None;
     for resource in list {
-        let refused = |why: String| ResourceRefusal::Invalid { name: resource.name.clone(), why };
+        let refused = |why: String| ResourceRefusal::Invalid { resource: shown(resource), why };
         let entry = entry(resource).map_err(refused)?;
+        if let (ResourceName::Gpus, Value::Scalar(Milli(amount))) = (&entry.key.name, &entry.value)
+            && amount % 1000 != 0
+        {
+            return Err(ResourceRefusal::PartOfGpu);
+        }
         sum.add_entry(entry).map_err(ResourceRefusal::Sum)?;
         if let Some(role) = resource.allocation_info.as_ref().and_then(|info| info.role.as_deref()) {
-            let role = Role::parse(role).map_err(|error| refused(error.to_string()))?;
+            let role = Role::parse(role).map_err(|error| refused(role_fault(role, &error)))?;
             match &allocated {
-                Some(first) if *first != role => {
-                    let (first, second) = (first.to_string(), role.to_string());
+                Some(other) if *other != role => {
+                    let (first, second) = if *other < role { (other, &role) } else { (&role, other) };
+                    let (first, second) = (first.to_string(), second.to_string());
                     return Err(ResourceRefusal::MixedRoles { first, second });
                 }
                 _ => allocated = Some(role),
@@ -87,9 +93,24 @@ pub fn resources_from_wire(list: &[proto::Resource]) -> Result<(Resources, Optio
     Ok((sum, allocated))
 }
 
+/// A resource of a client as people read it, whatever is wrong with it.
+fn shown(resource: &proto::Resource) -> String {
+    let value = match (&resource.scalar, &resource.ranges, &resource.set) {
+        (Some(scalar), ..) => six_digits(scalar.value),
+        (None, Some(ranges), _) => {
+            let ranges: Vec<String> =
+                ranges.range.iter().map(|range| format!("{}-{}", range.begin, range.end)).collect();
+            format!("[{}]", ranges.join(", "))
+        }
+        (None, None, Some(set)) => format!("{{{}}}", set.item.join(", ")),
+        (None, None, None) => "0".to_owned(),
+    };
+    format!("{}:{value}", resource.name)
+}
+
 fn entry(resource: &proto::Resource) -> Result<Resource, String> {
     if resource.name.is_empty() {
-        return Err("the name is empty".to_owned());
+        return Err("Empty resource name".to_owned());
     }
     if resource.provider_id.is_some() {
         return Err("resource providers are not supported yet".to_owned());
@@ -102,11 +123,6 @@ fn entry(resource: &proto::Resource) -> Result<Resource, String> {
     }
     let name = ResourceName::new(&resource.name);
     let value = amount(resource)?;
-    if let (ResourceName::Gpus, Value::Scalar(Milli(amount))) = (&name, &value)
-        && amount % 1000 != 0
-    {
-        return Err("the number of gpus must be whole".to_owned());
-    }
     let reservations = reservations(resource)?;
     let is_revocable = resource.revocable.is_some();
     if is_revocable && reservations.iter().any(|level| level.kind == ReservationKind::Dynamic) {
@@ -116,41 +132,37 @@ fn entry(resource: &proto::Resource) -> Result<Resource, String> {
 }
 
 fn amount(resource: &proto::Resource) -> Result<Value, String> {
-    let present = (resource.scalar.is_some(), resource.ranges.is_some(), resource.set.is_some());
     match (value::Type::try_from(resource.r#type), &resource.scalar, &resource.ranges, &resource.set) {
         (Ok(value::Type::Scalar), Some(scalar), None, None) => {
-            scalar_from_wire(scalar.value).map(Value::Scalar).map_err(str::to_owned)
+            scalar_from_wire(scalar.value).map(Value::Scalar).map_err(|why| format!("Invalid scalar resource: {why}"))
         }
-        (Ok(value::Type::Ranges), None, Some(ranges), None) => ranges_from_wire(ranges).map(Value::Ranges),
+        (Ok(value::Type::Ranges), None, Some(ranges), None) => {
+            ranges_from_wire(ranges).map(Value::Ranges).map_err(|why| format!("Invalid ranges resource: {why}"))
+        }
         (Ok(value::Type::Set), None, None, Some(set)) => {
             let items: BTreeSet<Arc<str>> = set.item.iter().map(|item| Arc::from(item.as_str())).collect();
             if items.len() != set.item.len() {
-                return Err("an item stands twice in the set".to_owned());
+                return Err("Invalid set resource: duplicated elements".to_owned());
             }
             Ok(Value::Set(items))
         }
-        (Ok(value::Type::Text), ..) => Err("the type TEXT is not one for resources".to_owned()),
-        (Ok(kind), ..) => {
-            let (scalar, ranges, set) = present;
-            let kind = kind.as_str_name();
-            Err(format!(
-                "type {kind} needs exactly the value of that type (scalar given: {scalar}, ranges: {ranges}, set: {set})"
-            ))
-        }
-        (Err(_), ..) => Err("the type is unknown".to_owned()),
+        (Ok(value::Type::Scalar), ..) => Err("Invalid scalar resource".to_owned()),
+        (Ok(value::Type::Ranges), ..) => Err("Invalid ranges resource".to_owned()),
+        (Ok(value::Type::Set), ..) => Err("Invalid set resource".to_owned()),
+        (Ok(value::Type::Text) | Err(_), ..) => Err("Unsupported resource type".to_owned()),
     }
 }
 
 /// A scalar in thousandths, rounded to the nearest. Errors: a rule as a phrase.
 pub(super) fn scalar_from_wire(value: f64) -> Result<Milli, &'static str> {
     if !value.is_finite() {
-        return Err("the scalar is not a finite number");
+        return Err("value is not a finite number");
     }
     if value < 0.0 {
-        return Err("the scalar is negative");
+        return Err("value <= 0");
     }
     if value > SCALAR_MAX {
-        return Err("the scalar is larger than 10^12");
+        return Err("value is larger than 10^12");
     }
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 <= value <= 10^12 was checked")]
     Ok(Milli((value * 1000.0).round() as u64))
@@ -163,19 +175,24 @@ pub(super) fn scalar_to_wire(amount: Milli) -> f64 {
     thousandths / 1000.0
 }
 
-fn ranges_from_wire(ranges: &value::Ranges) -> Result<Ranges, String> {
+fn ranges_from_wire(ranges: &value::Ranges) -> Result<Ranges, &'static str> {
     let mut pairs: Vec<(u64, u64)> = ranges.range.iter().map(|range| (range.begin, range.end)).collect();
-    pairs.sort_unstable();
-    let overlap = pairs.iter().zip(pairs.iter().skip(1)).find(|((_, end), (begin, _))| begin <= end);
-    if let Some(((_, _), (begin, _))) = overlap {
-        return Err(format!("ranges overlap at {begin}"));
+    if pairs.iter().any(|(begin, end)| begin > end) {
+        return Err("begin > end");
     }
-    Ranges::new(pairs).ok_or_else(|| "a range begins after its end".to_owned())
+    pairs.sort_unstable();
+    if pairs.iter().zip(pairs.iter().skip(1)).any(|((_, end), (begin, _))| begin <= end) {
+        return Err("overlapping ranges");
+    }
+    Ranges::new(pairs).ok_or("begin > end")
 }
 
 /// The reservation stack of a resource in either form.
 fn reservations(resource: &proto::Resource) -> Result<Vec<Reservation>, String> {
     if !resource.reservations.is_empty() {
+        if resource.role.is_some() || resource.reservation.is_some() {
+            return Err("'reservations' must not stand beside 'role' or 'reservation'; use one form".to_owned());
+        }
         return stack(&resource.reservations);
     }
     let role = resource.role.as_deref().unwrap_or("*");
@@ -187,6 +204,7 @@ fn reservations(resource: &proto::Resource) -> Result<Vec<Reservation>, String> 
             principal: None,
             labels: None,
         }]),
+        (Some(_), "*") => Err("Invalid reservation: role \"*\" cannot be dynamically reserved".to_owned()),
         (Some(info), role) => {
             if info.r#type.is_some() || info.role.is_some() {
                 return Err("'reservation' beside 'role' must not hold a type or a role".to_owned());
@@ -210,7 +228,8 @@ fn stack(levels: &[ReservationInfo]) -> Result<Vec<Reservation>, String> {
                 return Err("a reservation has no known type".to_owned());
             }
         };
-        let role = Role::parse(level.role.as_deref().unwrap_or_default()).map_err(|error| error.to_string())?;
+        let name = level.role.as_deref().unwrap_or_default();
+        let role = Role::parse(name).map_err(|error| role_fault(name, &error))?;
         if role == Role::star() {
             return Err("role '*' can't be reserved for".to_owned());
         }

@@ -10,6 +10,7 @@ use muster_model::view::TaskView;
 use muster_model::{AgentId, Duration, FrameworkId, Role, TaskId};
 use prost::Message;
 
+use super::faults::id_fault;
 use super::resource::{Form, resources_from_wire, resources_to_wire};
 use super::status::{state_to_wire, status_to_wire};
 use crate::proto;
@@ -28,7 +29,7 @@ pub fn task_from_wire(wire: &proto::TaskInfo, framework_id: &FrameworkId) -> Lau
 }
 
 fn decode(wire: &proto::TaskInfo, framework_id: &FrameworkId) -> Result<Task, String> {
-    let id = TaskId::parse(&wire.task_id.value).map_err(|error| format!("Task has an invalid id: {error}"))?;
+    let id = TaskId::parse(&wire.task_id.value).map_err(|error| id_fault(&wire.task_id.value, &error))?;
     let agent_id =
         AgentId::parse(&wire.agent_id.value).map_err(|error| format!("Task names an invalid agent: {error}"))?;
     let kill_grace = wire.kill_policy.as_ref().and_then(|policy| policy.grace_period.as_ref());
@@ -38,7 +39,7 @@ fn decode(wire: &proto::TaskInfo, framework_id: &FrameworkId) -> Result<Task, St
     let completion_time_max = wire
         .max_completion_time
         .as_ref()
-        .map(|time| duration(time).ok_or("Task's 'max_completion_time' must be non-negative"))
+        .map(|time| duration(time).ok_or("Task's `max_completion_time` must be non-negative"))
         .transpose()?;
     if wire.check.is_some() || wire.health_check.is_some() {
         return Err("Task has a check or health check, which are not supported yet; launch it without".to_owned());
@@ -46,11 +47,7 @@ fn decode(wire: &proto::TaskInfo, framework_id: &FrameworkId) -> Result<Task, St
     if wire.resources.is_empty() {
         return Err("Task uses no resources".to_owned());
     }
-    let (resources, role) =
-        resources_from_wire(&wire.resources).map_err(|error| format!("Task uses invalid resources: {error}"))?;
-    if resources.is_empty() {
-        return Err("Task uses no resources".to_owned());
-    }
+    let (resources, role) = resources_from_wire(&wire.resources).map_err(|error| error.to_string())?;
     if let Some(container) = &wire.container {
         check_container(container)?;
     }
@@ -87,7 +84,7 @@ pub(super) fn duration(wire: &proto::DurationInfo) -> Option<Duration> {
 }
 
 fn command_from_wire(wire: &proto::CommandInfo) -> Result<Command, String> {
-    let invalid = |why: String| format!("Task's 'CommandInfo' is invalid: {why}");
+    let invalid = |why: String| format!("Task's `CommandInfo` is invalid: {why}");
     if !wire.uris.is_empty() {
         return Err(invalid("fetching URIs is not supported yet; put the files on the agent".to_owned()));
     }
@@ -145,7 +142,7 @@ fn check_container(container: &proto::ContainerInfo) -> Result<(), String> {
     ];
     match unsupported.iter().find(|(is_wanted, _)| *is_wanted) {
         Some((_, what)) => {
-            Err(format!("Task's 'ContainerInfo' has {what}, which is not supported yet; launch it without"))
+            Err(format!("Task's `ContainerInfo` has {what}, which is not supported yet; launch it without"))
         }
         None => Ok(()),
     }

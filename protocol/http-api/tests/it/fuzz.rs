@@ -2,6 +2,8 @@
 //! re-encodes to something that decodes equal.
 
 use muster_http_api::json::{Json, Message, decode, decode_pb, encode};
+use muster_http_api::mesos_v1::content::{Encoding, Refusal};
+use muster_http_api::mesos_v1::{operator, scheduler as scheduler_api};
 use muster_http_api::proto::{master, scheduler};
 use muster_http_api::recordio::{Decoder, append_record};
 
@@ -68,6 +70,39 @@ fn mutate(seeds: &[Vec<u8>], draw: &mut Draw) -> Vec<u8> {
         }
     }
     bytes
+}
+
+/// What the server does with a body: it never panics, and the same body is always the same call.
+fn calls<T: PartialEq + std::fmt::Debug>(
+    seeds: &[Vec<u8>],
+    seed: u64,
+    read: impl Fn(Encoding, &[u8]) -> Result<T, Refusal>,
+) {
+    let mut draw = Draw(seed);
+    let mut statuses = std::collections::BTreeMap::new();
+    for step in 0..INPUTS / 2 {
+        let input = mutate(seeds, &mut draw);
+        let encoding = if input.first() == Some(&b'{') { Encoding::Json } else { Encoding::Protobuf };
+        let outcome = read(encoding, &input);
+        assert_eq!(read(encoding, &input), outcome, "seed {seed} step {step}");
+        let status = outcome.map_or_else(|refusal| refusal.status, |_| 200);
+        *statuses.entry(status).or_insert(0) += 1;
+    }
+    assert!(statuses.keys().all(|status| matches!(status, 200 | 400 | 501)), "{statuses:?}");
+    assert!(statuses.get(&200).is_some_and(|count| *count > INPUTS / 200), "{statuses:?}");
+}
+
+#[test]
+fn bodies_become_calls_or_refusals() {
+    let any = |bytes: &[u8]| Some(bytes.to_vec());
+    let pb = |bytes: &[u8]| decode::<scheduler::Call>(bytes).ok().map(|message| Encoding::Protobuf.encode(&message));
+    let mut seeds = requests("/api/v1/scheduler", any);
+    seeds.extend(requests("/api/v1/scheduler", pb));
+    calls(&seeds, 7, scheduler_api::decode_call);
+    let pb = |bytes: &[u8]| decode::<master::Call>(bytes).ok().map(|message| Encoding::Protobuf.encode(&message));
+    let mut seeds = requests("/api/v1", any);
+    seeds.extend(requests("/api/v1", pb));
+    calls(&seeds, 8, operator::decode_call);
 }
 
 fn requests(path: &str, bytes: impl Fn(&[u8]) -> Option<Vec<u8>>) -> Vec<Vec<u8>> {

@@ -3,6 +3,7 @@
 use muster_model::{Duration, FrameworkId, Milli, Role};
 
 use crate::mesos_v1::content::{Encoding, Refusal};
+use crate::mesos_v1::faults::role_fault;
 use crate::mesos_v1::resource::scalar_from_wire;
 use crate::mesos_v1::task::duration;
 use crate::proto::master::{self, call};
@@ -70,7 +71,7 @@ pub fn decode_call(encoding: Encoding, body: &[u8]) -> Result<Call, Refusal> {
         Err(Refusal { status: 501, text })
     };
     let question = match kind {
-        Type::Unknown => return Err(Refusal { status: 501, text: String::new() }),
+        Type::Unknown => return Err(Refusal::not_implemented()),
         Type::GetHealth => Question::GetHealth,
         Type::GetFlags => Question::GetFlags,
         Type::GetVersion => Question::GetVersion,
@@ -93,7 +94,8 @@ pub fn decode_call(encoding: Encoding, body: &[u8]) -> Result<Call, Refusal> {
         Type::GetQuota => Question::GetQuota,
         Type::SetLoggingLevel => {
             let set = call.set_logging_level.as_ref().ok_or_else(absent)?;
-            let duration = duration(&set.duration).ok_or_else(|| invalid("'duration' must be non-negative"))?;
+            // A negative length of time is none at all.
+            let duration = duration(&set.duration).unwrap_or(Duration::ZERO);
             return Ok(Call::SetLoggingLevel { level: set.level, duration });
         }
         Type::UpdateWeights => {
@@ -134,13 +136,15 @@ fn invalid(why: &str) -> Refusal {
 }
 
 fn weight(info: &crate::proto::WeightInfo) -> Result<(Role, Milli), Refusal> {
-    let refused = |why: String| Refusal::bad(format!("Failed to validate update weights request JSON: {why}"));
-    let role = info.role.as_deref().unwrap_or_default();
-    let role = Role::parse(role).map_err(|error| refused(format!("Invalid role '{role}': {error}")))?;
+    const WHAT: &str = "Failed to validate update weights request JSON";
+    let name = info.role.as_deref().unwrap_or_default();
+    let role = Role::parse(name)
+        .map_err(|error| Refusal::bad(format!("{WHAT}: Invalid role '{name}': {}", role_fault(name, &error))))?;
+    // The model has three decimals: what rounds to nothing is as good as nothing.
     let weight = scalar_from_wire(info.weight).ok().filter(|weight| weight.0 > 0);
-    weight.map(|weight| (role.clone(), weight)).ok_or_else(|| {
+    weight.map(|weight| (role, weight)).ok_or_else(|| {
         let weight = info.weight;
-        refused(format!("Invalid weight '{weight:?}' for role '{role}': Weights must be positive, at least 0.001"))
+        Refusal::bad(format!("{WHAT} for role '{name}': Invalid weight '{weight}': Weights must be positive"))
     })
 }
 

@@ -124,24 +124,24 @@ fn what_breaks_a_rule_is_refused_by_name() {
     let cpus = "\"name\":\"cpus\",\"type\":\"SCALAR\"";
     let one = "\"scalar\":{\"value\":1}";
     let rows = [
-        (format!("{{\"name\":\"\",\"type\":\"SCALAR\",{one}}}"), "name is empty"),
-        (format!("{{{cpus},\"scalar\":{{\"value\":-1}}}}"), "negative"),
+        (format!("{{\"name\":\"\",\"type\":\"SCALAR\",{one}}}"), "Empty resource name"),
+        (format!("{{{cpus},\"scalar\":{{\"value\":-1}}}}"), "Resource 'cpus:-1' is invalid: Invalid scalar resource: value <= 0"),
         (format!("{{{cpus},\"scalar\":{{\"value\":\"Infinity\"}}}}"), "finite"),
-        (format!("{{{cpus}}}"), "needs exactly the value"),
-        (format!("{{{cpus},{one},\"set\":{{\"item\":[\"a\"]}}}}"), "needs exactly the value"),
-        ("{\"name\":\"x\",\"type\":\"TEXT\"}".to_owned(), "TEXT"),
-        ("{\"name\":\"gpus\",\"type\":\"SCALAR\",\"scalar\":{\"value\":0.5}}".to_owned(), "whole"),
-        ("{\"name\":\"p\",\"type\":\"RANGES\",\"ranges\":{\"range\":[{\"begin\":2,\"end\":1}]}}".to_owned(), "begins after"),
+        (format!("{{{cpus}}}"), "Invalid scalar resource"),
+        (format!("{{{cpus},{one},\"set\":{{\"item\":[\"a\"]}}}}"), "Invalid scalar resource"),
+        ("{\"name\":\"x\",\"type\":\"TEXT\"}".to_owned(), "Unsupported resource type"),
+        ("{\"name\":\"gpus\",\"type\":\"SCALAR\",\"scalar\":{\"value\":0.5}}".to_owned(), "must be an unsigned integer"),
+        ("{\"name\":\"p\",\"type\":\"RANGES\",\"ranges\":{\"range\":[{\"begin\":2,\"end\":1}]}}".to_owned(), "Resource 'p:[2-1]' is invalid: Invalid ranges resource: begin > end"),
         (
             "{\"name\":\"p\",\"type\":\"RANGES\",\"ranges\":{\"range\":[{\"begin\":1,\"end\":3},{\"begin\":3,\"end\":4}]}}".to_owned(),
-            "overlap at 3",
+            "overlapping ranges",
         ),
-        ("{\"name\":\"s\",\"type\":\"SET\",\"set\":{\"item\":[\"a\",\"a\"]}}".to_owned(), "twice"),
+        ("{\"name\":\"s\",\"type\":\"SET\",\"set\":{\"item\":[\"a\",\"a\"]}}".to_owned(), "Resource 's:{a, a}' is invalid: Invalid set resource: duplicated elements"),
         (format!("{{{cpus},{one},\"shared\":{{}}}}"), "shared"),
         (format!("{{{cpus},{one},\"provider_id\":{{\"value\":\"p\"}}}}"), "providers"),
         ("{\"name\":\"disk\",\"type\":\"SCALAR\",\"scalar\":{\"value\":1},\"disk\":{}}".to_owned(), "volumes"),
-        (format!("{{{cpus},{one},\"reservation\":{{}}}}"), "'*' can't be reserved"),
-        (format!("{{{cpus},{one},\"role\":\"a b\"}}"), "role name"),
+        (format!("{{{cpus},{one},\"reservation\":{{}}}}"), "role \"*\" cannot be dynamically reserved"),
+        (format!("{{{cpus},{one},\"role\":\"a b\"}}"), "contains backspace or whitespace"),
         (format!("{{{cpus},{one},\"role\":\"a\",\"reservation\":{{\"role\":\"a\"}}}}"), "must not hold a type or a role"),
         (format!("{{{cpus},{one},\"reservations\":[{{\"role\":\"a\"}}]}}"), "no known type"),
         (
@@ -161,12 +161,12 @@ fn what_breaks_a_rule_is_refused_by_name() {
             "revocable resources can't",
         ),
         (
-            format!("[{{{cpus},{one},\"role\":\"*\"}},{{{cpus},{one},\"reservations\":[{{\"type\":\"STATIC\",\"role\":\"a\"}}]}}]"),
-            "mix 'role'",
+            format!("{{{cpus},{one},\"role\":\"a\",\"reservations\":[{{\"type\":\"STATIC\",\"role\":\"a\"}}]}}"),
+            "must not stand beside 'role'",
         ),
         (
             format!("[{{{cpus},{one},\"allocation_info\":{{\"role\":\"a\"}}}},{{{cpus},{one},\"allocation_info\":{{\"role\":\"b\"}}}}]"),
-            "roles 'a' and 'b'",
+            "multiple allocation roles ('a' and 'b')",
         ),
         (
             "[{\"name\":\"p\",\"type\":\"RANGES\",\"ranges\":{\"range\":[{\"begin\":1,\"end\":3}]}},{\"name\":\"p\",\"type\":\"RANGES\",\"ranges\":{\"range\":[{\"begin\":3,\"end\":3}]}}]".to_owned(),

@@ -9,7 +9,9 @@ use muster_model::scheduler::{Accept, FrameworkCall, LaunchTask, OfferRef, Opera
 use muster_model::{AgentId, Duration, ExecutorId, FrameworkId, OfferId, OperationId, TaskId, Uuid};
 
 use crate::mesos_v1::content::{Encoding, Refusal};
+use crate::mesos_v1::faults::id_fault;
 use crate::mesos_v1::framework::{duration_from_secs, framework_info_from_wire};
+use crate::mesos_v1::resource::resources_from_wire;
 use crate::mesos_v1::task::{duration, task_from_wire};
 use crate::proto::offer::operation;
 use crate::proto::scheduler::{self, OfferConstraints, call};
@@ -59,7 +61,7 @@ pub fn decode_call(encoding: Encoding, body: &[u8]) -> Result<Call, Refusal> {
     let decoded = framework_call(kind, call, &claimed, &for_tasks).map_err(|error| match error {
         Fault::Missing(what) => invalid(&format!("Expecting '{what}' to be present")),
         Fault::Invalid(why) => invalid(&why),
-        Fault::Unknown => Refusal { status: 501, text: String::new() },
+        Fault::Unknown => Refusal::not_implemented(),
     })?;
     let Ok(framework_id) = framework_id else { return Err(Refusal::bad("Framework cannot be found")) };
     Ok(Call::Framework { framework_id, call: decoded })
@@ -91,7 +93,7 @@ fn subscribe(call: scheduler::Call) -> Result<Call, Refusal> {
         Some(Err(error)) => (None, Err(error)),
     };
     let info = id
-        .map_err(|error| format!("'FrameworkInfo.id' is invalid: {error}"))
+        .map_err(|error| id_fault(&claimed, &error))
         .and_then(|id| framework_info_from_wire(&subscribe.framework_info, id))
         .and_then(|info| check_constraints(subscribe.offer_constraints.as_ref()).map(|()| info));
     Ok(Call::Subscribe(Box::new(Subscribe {
@@ -192,7 +194,8 @@ fn framework_call(
         call::Type::ReconcileOperations => {
             let reconcile = call.reconcile_operations.ok_or(Fault::Missing("reconcile_operations"))?;
             let operation = |operation: &call::reconcile_operations::Operation| {
-                let id = OperationId::parse(&operation.operation_id.value).map_err(invalid)?;
+                let id = OperationId::parse(&operation.operation_id.value)
+                    .map_err(invalid(&operation.operation_id.value))?;
                 Ok((id, operation.agent_id.as_ref().map(agent_id).transpose()?))
             };
             FrameworkCall::ReconcileOperations(reconcile.operations.iter().map(operation).collect::<Result<_, _>>()?)
@@ -234,13 +237,7 @@ fn operation(wire: &proto::offer::Operation, framework_id: &FrameworkId) -> Oper
     let kind =
         wire.r#type.and_then(|number| operation::Type::try_from(number).ok()).unwrap_or(operation::Type::Unknown);
     match kind {
-        operation::Type::Launch => {
-            let tasks = wire.launch.iter().flat_map(|launch| &launch.task_infos);
-            Operation::Launch(match &wire.id {
-                Some(_) => tasks.map(refused_for_id).collect(),
-                None => tasks.map(|task| task_from_wire(task, framework_id)).collect(),
-            })
-        }
+        operation::Type::Launch => Operation::Launch(launch(wire, framework_id)),
         operation::Type::LaunchGroup => {
             let tasks = wire.launch_group.iter().flat_map(|launch| &launch.task_group.tasks);
             Operation::LaunchGroup {
@@ -256,11 +253,20 @@ fn operation(wire: &proto::offer::Operation, framework_id: &FrameworkId) -> Oper
     }
 }
 
-fn refused_for_id(task: &proto::TaskInfo) -> LaunchTask {
-    LaunchTask::Invalid {
+/// The tasks of a LAUNCH. Resources are checked for the whole operation: a bad one makes all its tasks invalid.
+fn launch(wire: &proto::offer::Operation, framework_id: &FrameworkId) -> Vec<LaunchTask> {
+    let tasks = || wire.launch.iter().flat_map(|launch| &launch.task_infos);
+    let bad = tasks().find_map(|task| resources_from_wire(&task.resources).err());
+    let bad = bad.map(|error| error.to_string());
+    let bad = bad.or_else(|| wire.id.as_ref().map(|_| "The `id` field cannot be set on LAUNCH operations".to_owned()));
+    let Some(message) = bad.map(Arc::from) else {
+        return tasks().map(|task| task_from_wire(task, framework_id)).collect();
+    };
+    let refused = |task: &proto::TaskInfo| LaunchTask::Invalid {
         task_id: Arc::from(task.task_id.value.as_str()),
-        message: Arc::from("The `id` field cannot be set on LAUNCH operations"),
-    }
+        message: Arc::clone(&message),
+    };
+    tasks().map(refused).collect()
 }
 
 fn offers(ids: &[proto::OfferId]) -> Vec<OfferRef> {
@@ -290,20 +296,20 @@ fn texts(list: &[String]) -> Vec<Arc<str>> {
     list.iter().map(|text| Arc::from(text.as_str())).collect()
 }
 
-fn invalid(error: muster_model::IdError) -> Fault {
-    Fault::Invalid(error.to_string())
+fn invalid<'a>(text: &'a str) -> impl Fn(muster_model::IdError) -> Fault + 'a {
+    move |error| Fault::Invalid(id_fault(text, &error))
 }
 
 fn task_id(id: &proto::TaskId) -> Result<TaskId, Fault> {
-    TaskId::parse(&id.value).map_err(invalid)
+    TaskId::parse(&id.value).map_err(invalid(&id.value))
 }
 
 fn agent_id(id: &proto::AgentId) -> Result<AgentId, Fault> {
-    AgentId::parse(&id.value).map_err(invalid)
+    AgentId::parse(&id.value).map_err(invalid(&id.value))
 }
 
 fn executor_id(id: &proto::ExecutorId) -> Result<ExecutorId, Fault> {
-    ExecutorId::parse(&id.value).map_err(invalid)
+    ExecutorId::parse(&id.value).map_err(invalid(&id.value))
 }
 
 /// Mesos takes only bytes whose version digit is one of the five that exist.

@@ -87,7 +87,10 @@ pub fn event_to_wire(event: &Event, capabilities: &Capabilities, introduction: &
                 status: proto::OperationStatus {
                     operation_id: Some(proto::OperationId { value: operation_id.to_string() }),
                     state: OperationState::OperationUnknown.into(),
-                    message: Some("Reconciliation: Operation is unknown".to_owned()),
+                    message: Some(match agent_id {
+                        Some(_) => "Reconciliation: Operation is unknown".to_owned(),
+                        None => "Reconciliation: Operation is unknown and no 'agent_id' was provided".to_owned(),
+                    }),
                     agent_id: agent_id.as_ref().map(|id| proto::AgentId { value: id.to_string() }),
                     ..Default::default()
                 },

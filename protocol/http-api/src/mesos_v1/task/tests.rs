@@ -47,12 +47,8 @@ fn tasks_that_cannot_be_run_as_described_are_refused() {
         (format!("{CPUS},\"executor\":{{\"executor_id\":{{\"value\":\"e\"}},\"command\":{{}}}}"), "own executor"),
         (command.to_owned(), "uses no resources"),
         (
-            format!("{command},\"resources\":[{{\"name\":\"cpus\",\"type\":\"SCALAR\",\"scalar\":{{\"value\":0}}}}]"),
-            "uses no resources",
-        ),
-        (
             format!("{command},\"resources\":[{{\"name\":\"cpus\",\"type\":\"SCALAR\",\"scalar\":{{\"value\":-1}}}}]"),
-            "invalid resources",
+            "Resource 'cpus:-1' is invalid: Invalid scalar resource: value <= 0",
         ),
         (format!("{CPUS},{command},\"health_check\":{{}}"), "health check"),
         (format!("{CPUS},{command},\"check\":{{}}"), "check"),

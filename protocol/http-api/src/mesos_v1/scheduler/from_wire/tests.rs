@@ -173,6 +173,29 @@ fn operations_are_decoded_or_refused_one_by_one() {
 }
 
 #[test]
+fn one_bad_resource_makes_all_tasks_of_its_launch_invalid() {
+    let task = |id: &str, cpus: f64| {
+        format!(
+            "{{\"name\":\"n\",\"task_id\":{{\"value\":\"{id}\"}},\"agent_id\":{{\"value\":\"a\"}},\"resources\":[{{\"name\":\"cpus\",\"type\":\"SCALAR\",\"scalar\":{{\"value\":{cpus}}}}}],\"command\":{{\"value\":\"true\"}}}}"
+        )
+    };
+    let launch = |tasks: &str| format!("{{\"type\":\"LAUNCH\",\"launch\":{{\"task_infos\":[{tasks}]}}}}");
+    let (good, both) = (launch(&task("t1", 1.0)), launch(&format!("{},{}", task("t2", 1.0), task("t3", -1.0))));
+    let text = format!(
+        "{{\"type\":\"ACCEPT\",\"framework_id\":{{\"value\":\"f\"}},\"accept\":{{\"offer_ids\":[],\"operations\":[{good},{both}]}}}}"
+    );
+    let FrameworkCall::Accept(accept) = call(&text) else { panic!("not an ACCEPT") };
+    let [Operation::Launch(first), Operation::Launch(second)] = accept.operations.as_slice() else {
+        panic!("{accept:?}")
+    };
+    assert!(matches!(first.as_slice(), [LaunchTask::Task(_)]));
+    let expected = "Resource 'cpus:-1' is invalid: Invalid scalar resource: value <= 0";
+    let is_refused = |task: &LaunchTask, id: &str| matches!(task, LaunchTask::Invalid { task_id, message } if &**task_id == id && &**message == expected);
+    assert_eq!(second.len(), 2);
+    assert!(second.iter().zip(["t2", "t3"]).all(|(task, id)| is_refused(task, id)), "{second:?}");
+}
+
+#[test]
 fn frameworks_without_an_id_get_a_placeholder() {
     let call = subscribe("{\"user\":\"u\",\"name\":\"n\",\"id\":{\"value\":\"\"}}");
     assert_eq!(call.framework_id, None);
@@ -188,18 +211,18 @@ fn framework_infos_are_refused_by_event_not_by_status() {
     for (fields, expected) in [
         (format!("{multi},\"role\":\"a\""), "'FrameworkInfo.role' must not be set"),
         ("\"roles\":[\"a\"]".to_owned(), "'FrameworkInfo.roles' must not be set"),
-        (format!("{multi},\"roles\":[\"a\",\"a\"]"), "contains duplicate items"),
+        (format!("{multi},\"roles\":[\"a\",\"a\"]"), "'FrameworkInfo.roles' contains duplicate items: { a }"),
         (format!("{multi},\"roles\":[\"a b\"]"), "'FrameworkInfo.roles' contains invalid role"),
-        ("\"role\":\"/a\"".to_owned(), "'FrameworkInfo.role' contains invalid role"),
-        ("\"failover_timeout\":1e10".to_owned(), "The framework failover_timeout (10000000000.0) is invalid"),
+        ("\"role\":\"/a\"".to_owned(), "'FrameworkInfo.role' is not a valid role: Role '/a' cannot start with a slash"),
+        ("\"failover_timeout\":1e10".to_owned(), "The framework failover_timeout (1e+10) is invalid"),
         ("\"failover_timeout\":\"Infinity\"".to_owned(), "failover_timeout"),
         (
             "\"offer_filters\":{\"*\":{\"min_allocatable_resources\":{\"quantities\":[{}]}}}".to_owned(),
-            "an alternative has no quantities",
+            "Resource quantities must contain at least one quantity",
         ),
         (
             "\"offer_filters\":{\"*\":{\"min_allocatable_resources\":{\"quantities\":[{\"quantities\":{\"cpus\":{\"value\":-1}}}]}}}".to_owned(),
-            "negative",
+            "Invalid resource quantity for 'cpus': Negative values not supported",
         ),
     ] {
         let refused = subscribe(&format!("{{\"user\":\"u\",\"name\":\"n\",{fields}}}")).info.unwrap_err();
@@ -207,7 +230,7 @@ fn framework_infos_are_refused_by_event_not_by_status() {
     }
     let text = "{\"type\":\"SUBSCRIBE\",\"framework_id\":{\"value\":\"a/b\"},\"subscribe\":{\"framework_info\":{\"user\":\"u\",\"name\":\"n\",\"id\":{\"value\":\"a/b\"}}}}";
     let Call::Subscribe(call) = json(text).unwrap() else { panic!("not a SUBSCRIBE") };
-    assert!(call.info.unwrap_err().contains("'FrameworkInfo.id' is invalid"));
+    assert!(call.info.unwrap_err().contains("'a/b' contains invalid characters"));
     let text = "{\"type\":\"SUBSCRIBE\",\"subscribe\":{\"framework_info\":{\"user\":\"u\",\"name\":\"n\"},\"offer_constraints\":{\"role_constraints\":{\"*\":{}}}}}";
     let Call::Subscribe(call) = json(text).unwrap() else { panic!("not a SUBSCRIBE") };
     assert!(call.info.unwrap_err().contains("Offer constraints are not valid"));
