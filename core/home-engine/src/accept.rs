@@ -1,7 +1,7 @@
 //! ACCEPT: uses offers. 202 is a receipt; every outcome comes as an event.
 //!
 //! The offers are validated and consumed together, then tasks are checked in order against what remains of them, and
-//! one order goes to the agent's owner. Source of order and texts: behaviours 3.1 to 3.5, and validation.cpp of 1.11.0.
+//! one order goes to the agent's owner. Source of order and texts: Mesos 1.11.0.
 
 use crate::engine::{HomeEngine, unavailable};
 use crate::framework::Deferred;
@@ -166,7 +166,7 @@ impl HomeEngine {
         }
     }
 
-    /// The checks of behaviours 3.1 step 1, each over the whole list; gives the agent and role of all offers.
+    /// Mesos's checks of the list, each over all of it; gives the agent and role of all offers.
     fn check_offers(&self, id: &FrameworkId, offers: &[OfferRef]) -> Result<(AgentId, Role), OffersError> {
         let mut seen = BTreeSet::new();
         for offer in offers {
@@ -249,7 +249,7 @@ impl HomeEngine {
         self.send_order(id, agent_id, offers, admitted, refusal);
     }
 
-    /// Checks one task in the order of behaviours 3.5; a good one is counted and its resources are taken.
+    /// Checks one task in Mesos's order; a good one is counted and its resources are taken.
     fn check_task(
         &mut self,
         id: &FrameworkId,

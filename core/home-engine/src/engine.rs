@@ -145,7 +145,7 @@ impl HomeEngine {
         self.view.clone()
     }
 
-    /// The checks 12 to 17 of behaviours 1.1 in their order, then the call.
+    /// The checks of a call in Mesos's order, then the call.
     fn handle_call(
         &mut self,
         request: RequestId,

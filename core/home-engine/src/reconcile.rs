@@ -1,7 +1,7 @@
 //! RECONCILE: asks owners what is known of tasks. The home itself never says no for an owner.
 //!
 //! A task that is not active here and comes without an agent is asked of all owners: one status is the answer, all
-//! "not here" make it unknown, and any doubt means no answer, so that the client asks again (behaviours 4.5).
+//! "not here" make it unknown, and any doubt means no answer, so that the client asks again.
 
 use crate::engine::{HomeEngine, unavailable};
 use crate::framework::{Asked, Deferred, Framework, Question};

@@ -1,6 +1,6 @@
 //! SUBSCRIBE: checks, refusals on an opened stream, and the swap of a known framework's record to this home.
 //!
-//! Source of order and texts: behaviours 1.3. New frameworks without an id get one in `registration.rs`.
+//! Source of order and texts: Mesos 1.11.0. New frameworks without an id get one in `registration.rs`.
 
 use crate::engine::{HomeEngine, not_ready, unavailable};
 use crate::framework::Framework;

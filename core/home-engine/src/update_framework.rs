@@ -1,6 +1,6 @@
 //! UPDATE_FRAMEWORK: replaces what a framework said of itself, in the store before the 200.
 //!
-//! Source of order and texts: behaviours 1.10, and master.cpp of 1.11.0.
+//! Source of order and texts: Mesos 1.11.0.
 
 use crate::engine::HomeEngine;
 use crate::framework::Framework;

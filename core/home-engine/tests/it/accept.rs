@@ -1,4 +1,4 @@
-//! ACCEPT: offers, tasks, operations. Source: behaviours 3.1 to 3.6.
+//! ACCEPT: offers, tasks, operations. Source: Mesos 1.11.0.
 
 use crate::harness::{World, accept, amount, info, offer, task};
 use muster_model::OperationId;

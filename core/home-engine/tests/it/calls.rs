@@ -1,4 +1,4 @@
-//! KILL, SHUTDOWN, RECONCILE, ACKNOWLEDGE, UPDATE_FRAMEWORK and calls without effect. Source: behaviours 1.10, 1.11, 4.
+//! KILL, SHUTDOWN, RECONCILE, ACKNOWLEDGE, UPDATE_FRAMEWORK and calls without effect. Source: Mesos 1.11.0.
 
 use crate::harness::{World, accept, amount, info, offer, task};
 use muster_model::framework::FrameworkInfo;

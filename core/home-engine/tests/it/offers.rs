@@ -1,4 +1,4 @@
-//! Offers, DECLINE, REVIVE, SUPPRESS, RESCIND. Source: behaviours 2.1 to 2.8.
+//! Offers, DECLINE, REVIVE, SUPPRESS, RESCIND. Source: Mesos 1.11.0.
 
 use crate::harness::{Store, World, amount, config, fence, info, offer, offer_refs};
 use muster_home_engine::Why;

@@ -1,4 +1,4 @@
-//! Connected, disconnected, recovered, removed. Source: behaviours 1.1, 1.4, 1.5, 4.5 and docs on failover.
+//! Connected, disconnected, recovered, removed. Source: Mesos 1.11.0.
 
 use crate::harness::{World, accept, amount, config, fence, info, offer, task};
 use muster_home_engine::Why;

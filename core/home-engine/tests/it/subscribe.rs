@@ -1,4 +1,4 @@
-//! SUBSCRIBE: ids, streams, refusals, resubscription. Source: behaviours 1.3.
+//! SUBSCRIBE: ids, streams, refusals, resubscription. Source: Mesos 1.11.0.
 
 use crate::harness::{World, accept, amount, cluster_id, config, info, offer, task};
 use muster_home_engine::io::{ConnectionId, Input};
