@@ -43,7 +43,7 @@ pub enum Input {
     Loaded(Vec<Stored>),
     /// The owners that exist now.
     OwnersChanged(BTreeSet<NodeId>),
-    /// SUBSCRIBE. Checks of the HTTP request itself (behaviours 1.1, steps 0 to 10) are done.
+    /// SUBSCRIBE. Checks of the HTTP request itself (method, types, body, headers) are done.
     Subscribe {
         /// The request.
         connection: ConnectionId,
