@@ -7,6 +7,7 @@
 
 mod number;
 mod read;
+mod scalar;
 mod shape;
 pub mod write;
 

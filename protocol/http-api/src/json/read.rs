@@ -6,11 +6,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-
+use super::Json;
 use super::number::{self, Number};
-use super::{Json, write};
 
 /// How deep objects and lists may nest, as serde_json's default has it. Real calls stay below 20.
 pub(super) const NESTING_MAX: u32 = 127;
@@ -326,12 +323,12 @@ impl<'a> Reader<'a> {
     }
 
     /// The byte that the next token starts with.
-    fn peek(&mut self) -> Result<u8, ReadError> {
+    pub(super) fn peek(&mut self) -> Result<u8, ReadError> {
         self.blanks();
         self.bytes.get(self.at).copied().ok_or(ReadError::Syntax { what: "the text ends too early", at: self.at })
     }
 
-    fn word(&mut self, word: &str) -> Result<(), ReadError> {
+    pub(super) fn word(&mut self, word: &str) -> Result<(), ReadError> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         if !rest.starts_with(word.as_bytes()) {
             return Err(self.syntax("expected a value"));
@@ -341,7 +338,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A string; borrowed when it holds no escapes.
-    fn string(&mut self) -> Result<Cow<'a, str>, ReadError> {
+    pub(super) fn string(&mut self) -> Result<Cow<'a, str>, ReadError> {
         self.at = self.at.saturating_add(1);
         let start = self.at;
         loop {
@@ -443,7 +440,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A number that may also stand in quotes.
-    fn loose_number(&mut self) -> Result<Number, ReadError> {
+    pub(super) fn loose_number(&mut self) -> Result<Number, ReadError> {
         match self.peek()? {
             b'"' => {
                 let text = self.string()?;
@@ -464,7 +461,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn whole<T: TryFrom<i128>>(&mut self) -> Result<T, ReadError> {
+    pub(super) fn whole<T: TryFrom<i128>>(&mut self) -> Result<T, ReadError> {
         let number = self.loose_number()?;
         number
             .as_whole()
@@ -477,7 +474,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The error for a value of a kind that this field cannot take; if it is no value at all, it is a syntax error.
-    fn not_expected(&mut self) -> ReadError {
+    pub(super) fn not_expected(&mut self) -> ReadError {
         let kind = match self.bytes.get(self.at) {
             Some(b'{') => "object",
             Some(b'[') => "array",
@@ -490,7 +487,7 @@ impl<'a> Reader<'a> {
         misfit(format!("Not expecting a JSON {kind} for field '{}'", self.field_name()))
     }
 
-    fn field_name(&self) -> &'static str {
+    pub(super) fn field_name(&self) -> &'static str {
         self.path
             .iter()
             .rev()
@@ -519,87 +516,6 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn misfit(text: String) -> ReadError {
+pub(super) fn misfit(text: String) -> ReadError {
     ReadError::Misfit { text }
-}
-
-macro_rules! whole_numbers {
-    ($($kind:ty)*) => { $(
-        impl Json for $kind {
-            fn write(&self, out: &mut Vec<u8>) {
-                write::whole(out, i128::from(*self));
-            }
-            fn read(reader: &mut Reader<'_>) -> Result<Self, ReadError> {
-                reader.whole()
-            }
-        }
-    )* };
-}
-whole_numbers!(i32 i64 u32 u64);
-
-impl Json for f64 {
-    fn write(&self, out: &mut Vec<u8>) {
-        write::number(out, *self);
-    }
-    fn read(reader: &mut Reader<'_>) -> Result<Self, ReadError> {
-        reader.loose_number().map(Number::as_f64)
-    }
-}
-
-impl Json for f32 {
-    fn write(&self, out: &mut Vec<u8>) {
-        write::number(out, f64::from(*self));
-    }
-    fn read(reader: &mut Reader<'_>) -> Result<Self, ReadError> {
-        #[expect(clippy::cast_possible_truncation, reason = "a float field holds the nearest float")]
-        reader.loose_number().map(|number| number.as_f64() as f32)
-    }
-}
-
-impl Json for bool {
-    fn write(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(if *self { b"true" } else { b"false" });
-    }
-    fn read(reader: &mut Reader<'_>) -> Result<Self, ReadError> {
-        match reader.peek()? {
-            b't' => reader.word("true").map(|()| true),
-            b'f' => reader.word("false").map(|()| false),
-            b'"' => match reader.string()?.as_ref() {
-                "true" => Ok(true),
-                "false" => Ok(false),
-                text => Err(misfit(format!(
-                    "Failed to parse '{text}' as a JSON boolean for field '{}'",
-                    reader.field_name()
-                ))),
-            },
-            _ => Err(reader.not_expected()),
-        }
-    }
-}
-
-impl Json for String {
-    fn write(&self, out: &mut Vec<u8>) {
-        write::string(out, self);
-    }
-    fn read(reader: &mut Reader<'_>) -> Result<Self, ReadError> {
-        match reader.peek()? {
-            b'"' => reader.string().map(Cow::into_owned),
-            _ => Err(reader.not_expected()),
-        }
-    }
-}
-
-impl Json for Vec<u8> {
-    fn write(&self, out: &mut Vec<u8>) {
-        write::bytes(out, self);
-    }
-    fn read(reader: &mut Reader<'_>) -> Result<Self, ReadError> {
-        if reader.peek()? != b'"' {
-            return Err(reader.not_expected());
-        }
-        let text = reader.string()?;
-        STANDARD
-            .decode(text.as_bytes())
-            .map_err(|error| misfit(format!("Failed to base64 decode bytes field '{}': {error}", reader.field_name())))
-    }
 }
