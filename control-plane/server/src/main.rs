@@ -1,2 +1,45 @@
-//! The control plane: HTTP listeners and the event loop around the engines.
-fn main() {}
+//! The control plane's program: configuration, logging, then [`muster_server::node::run`].
+
+use clap::Parser as _;
+use muster_server::config::{Config, Flags};
+use muster_server::node;
+use muster_server::sessions::Chain;
+use std::io::Write as _;
+use std::process::ExitCode;
+use tracing::level_filters::LevelFilter;
+
+/// Bad configuration, as in sysexits.h.
+const EXIT_CONFIG: u8 = 64;
+
+fn main() -> ExitCode {
+    let flags = Flags::parse();
+    let print_config = flags.print_config;
+    let config = match Config::from_flags(flags) {
+        Ok(config) => config,
+        Err(error) => return fail(&error, EXIT_CONFIG),
+    };
+    if print_config {
+        return match toml::to_string(&config)
+            .map_err(std::io::Error::other)
+            .and_then(|text| std::io::stdout().write_all(text.as_bytes()))
+        {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error, 1),
+        };
+    }
+    let level = config.log.parse().unwrap_or(LevelFilter::INFO);
+    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_ansi(false).init();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error, 1),
+    };
+    match runtime.block_on(node::run(config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, 1),
+    }
+}
+
+fn fail(error: &dyn std::error::Error, code: u8) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "muster-control-plane: {}", Chain(error));
+    ExitCode::from(code)
+}

@@ -1,0 +1,149 @@
+//! What operators do with the store: join tokens.
+//!
+//! A token's secret is shown once, when it is made; the store holds its hash only.
+
+use muster_model::record::{Record, TokenRecord};
+use muster_model::store_op::{Compare, Key, KeyKind, PersistError, StoreOp, Stored, Write};
+use muster_model::{Duration, WallTime};
+use muster_store::{ReadError, Store};
+use muster_transport::tls::AuthorityPin;
+use ring::digest::{SHA256, digest};
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+/// Longest name of a token.
+const NAME_BYTES_MAX: usize = 64;
+const SECRET_BYTES: usize = 24;
+
+/// The operators' desk.
+pub struct Admin {
+    store: Arc<dyn Store>,
+    pin: AuthorityPin,
+    advertise: String,
+}
+
+/// What an operator asks of a new token.
+#[derive(Debug, Clone, Default)]
+pub struct NewToken {
+    /// Name for people; made up when empty.
+    pub name: String,
+    /// How often it may be used; absent means any number of times.
+    pub uses: Option<u32>,
+    /// How long it is valid; absent means for ever.
+    pub valid_for: Option<Duration>,
+}
+
+/// Why something could not be done for an operator.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// The request is wrong.
+    #[error("{0}")]
+    Bad(String),
+    /// There is nothing of that name.
+    #[error("no join token is named '{0}'; `muster tokens list` shows them")]
+    NoSuchToken(String),
+    /// The store did not read.
+    #[error("cannot read the store")]
+    Read(#[from] ReadError),
+    /// The store did not write.
+    #[error("cannot write to the store")]
+    Persist(#[from] PersistError),
+}
+
+impl Admin {
+    /// Joins the store with what goes into a token.
+    pub fn new(store: Arc<dyn Store>, pin: AuthorityPin, advertise: String) -> Self {
+        Self { store, pin, advertise }
+    }
+
+    /// Where machines are told to join, `host:port`.
+    pub fn advertise(&self) -> &str {
+        &self.advertise
+    }
+
+    /// Makes a token; returns it whole, this one time, and its record.
+    pub async fn create_token(&self, new: NewToken, now: WallTime) -> Result<(String, TokenRecord), AdminError> {
+        if new.uses == Some(0) {
+            return Err(AdminError::Bad(
+                "a token with 0 uses would admit nobody; leave uses out for any number".into(),
+            ));
+        }
+        if new.name.len() > NAME_BYTES_MAX || new.name.chars().any(char::is_control) {
+            return Err(AdminError::Bad(format!(
+                "a token's name has at most {NAME_BYTES_MAX} bytes and no control characters"
+            )));
+        }
+        let mut bytes = [0; SECRET_BYTES];
+        getrandom::fill(&mut bytes).map_err(|error| AdminError::Bad(format!("no entropy: {error}")))?;
+        let secret = hex(&bytes);
+        let hash = token_hash(&secret);
+        let name = if new.name.is_empty() { format!("token-{}", hash.get(..8).unwrap_or_default()) } else { new.name };
+        if self.tokens().await?.iter().any(|(_, record)| *record.name == *name) {
+            return Err(AdminError::Bad(format!(
+                "a join token named '{name}' exists; choose another name or revoke it"
+            )));
+        }
+        let record = TokenRecord {
+            name: Arc::from(name),
+            uses_left: new.uses,
+            expires: new.valid_for.map(|length| now.after(length)),
+            created: now,
+            is_revoked: false,
+        };
+        let key = Key::Token(Arc::from(hash));
+        let op = StoreOp {
+            compares: vec![Compare { key: key.clone(), revision: None }],
+            writes: vec![Write::Put(key, Record::Token(record.clone()))],
+        };
+        self.store.perform(op).await?;
+        Ok((format!("{}.{secret}", self.pin), record))
+    }
+
+    /// All tokens.
+    pub async fn tokens(&self) -> Result<Vec<(Stored, TokenRecord)>, AdminError> {
+        let all = self.store.range(KeyKind::Tokens).await?;
+        let token = |stored: Stored| match &stored.record {
+            Record::Token(record) => {
+                let record = record.clone();
+                Some((stored, record))
+            }
+            _ => None,
+        };
+        Ok(all.records.into_iter().filter_map(token).collect())
+    }
+
+    /// Revokes a token by its name. Machines that joined with it stay.
+    pub async fn revoke_token(&self, name: &str) -> Result<TokenRecord, AdminError> {
+        for _ in 0..RETRIES_MAX {
+            let found = self.tokens().await?.into_iter().find(|(_, record)| &*record.name == name);
+            let (stored, mut record) = found.ok_or_else(|| AdminError::NoSuchToken(name.to_owned()))?;
+            record.is_revoked = true;
+            let op = StoreOp {
+                compares: vec![Compare { key: stored.key.clone(), revision: Some(stored.revision) }],
+                writes: vec![Write::Put(stored.key, Record::Token(record.clone()))],
+            };
+            match self.store.perform(op).await {
+                Ok(_) => return Ok(record),
+                // A machine joined with it in between: read its count again.
+                Err(PersistError::Conflict { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(AdminError::Bad(format!("token '{name}' changes faster than it can be revoked; try again")))
+    }
+}
+
+/// How often a write that lost against another is tried again.
+const RETRIES_MAX: usize = 16;
+
+/// The name of a secret in the store: SHA-256 in hexadecimal.
+pub fn token_hash(secret: &str) -> String {
+    hex(digest(&SHA256, secret.as_bytes()).as_ref())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,201 @@
+//! A node's first minute: makes the cluster if the store is empty, opens its authority, and takes its parts.
+//!
+//! What is claimed and how an unknown outcome is read back is decided in `core/sharding`; here the store is asked.
+
+use crate::authority::{AuthorityError, ClusterSecret, SigningAuthority};
+use crate::config::Config;
+use crate::event_loop::Start;
+use crate::limits::STORE_GROUP_MAX;
+use muster_home_engine::io as home;
+use muster_model::fence::Fence;
+use muster_model::record::{ClusterRecord, PartRecord, Record};
+use muster_model::store_op::{Compare, Key, KeyKind, PersistError, StoreOp, Stored, Write};
+use muster_model::{IdError, NodeId, Rng, ShardId, Uuid, WallTime};
+use muster_owner_engine::io as owner;
+use muster_store::{ReadError, Store};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use tracing::info;
+
+/// Shards of a new cluster; fixed for its life.
+const SHARD_COUNT: u16 = 256;
+
+/// Why a node can't take its parts.
+#[derive(Debug, thiserror::Error)]
+pub enum BootstrapError {
+    /// The store did not read.
+    #[error("cannot read the store")]
+    Read(#[from] ReadError),
+    /// The store did not write.
+    #[error("cannot write to the store")]
+    Persist(#[from] PersistError),
+    /// The authority.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// The node's name.
+    #[error("the node's name is no id")]
+    Name(#[from] IdError),
+    /// No randomness.
+    #[error("the system gives no entropy: {0}")]
+    Entropy(String),
+    /// The store holds something else under a key.
+    #[error(
+        "the store holds no {what} although it is not empty; restore it from a copy, or start with an empty data directory"
+    )]
+    Incomplete {
+        /// What is missing.
+        what: &'static str,
+    },
+}
+
+/// Who this process is in the cluster.
+#[derive(Debug, Clone)]
+pub struct NodeIdentity {
+    /// The node's name.
+    pub node: NodeId,
+    /// This run of the program.
+    pub incarnation: u64,
+    /// The cluster's id.
+    pub cluster_id: Uuid,
+    /// Its name for people.
+    pub cluster_name: String,
+    /// Its number of shards.
+    pub shard_count: u16,
+}
+
+/// What a node has after it took its parts.
+pub struct Booted {
+    /// Who it is.
+    pub identity: NodeIdentity,
+    /// The authority, opened.
+    pub authority: SigningAuthority,
+    /// Seeded from the kernel's entropy, once.
+    pub rng: Rng,
+    /// What the engines are told first.
+    pub start: Start,
+}
+
+/// Makes or opens the cluster and takes all of its parts for this process.
+pub async fn take_parts(store: &Arc<dyn Store>, config: &Config, now: WallTime) -> Result<Booted, BootstrapError> {
+    let mut seed = [0; 8];
+    getrandom::fill(&mut seed).map_err(|error| BootstrapError::Entropy(error.to_string()))?;
+    let mut rng = Rng::new(u64::from_le_bytes(seed));
+    let secret_path = config.data_dir.join("cluster-secret");
+    let everything = store.range(KeyKind::All).await?.records;
+    let (cluster, authority) = match find_cluster(&everything) {
+        Some(cluster) => {
+            let sealed = everything.iter().find_map(|stored| match &stored.record {
+                Record::Authority(sealed) => Some(sealed),
+                _ => None,
+            });
+            let sealed = sealed.ok_or(BootstrapError::Incomplete { what: "authority" })?;
+            let secret = ClusterSecret::load_or_create(&secret_path, false)?;
+            (cluster.clone(), SigningAuthority::open(&secret, sealed, &cluster.id.to_string())?)
+        }
+        None if everything.is_empty() => {
+            let secret = ClusterSecret::load_or_create(&secret_path, true)?;
+            found_cluster(store, config, &secret, &mut rng, now).await?
+        }
+        None => return Err(BootstrapError::Incomplete { what: "cluster record" }),
+    };
+    let identity = NodeIdentity {
+        node: NodeId::parse(&config.node_name)?,
+        incarnation: rng.next_u64(),
+        cluster_id: cluster.id,
+        cluster_name: cluster.name.to_string(),
+        shard_count: cluster.shard_count,
+    };
+    let start = claim(store, &identity, &cluster, now).await?;
+    Ok(Booted { identity, authority, rng, start })
+}
+
+fn find_cluster(records: &[Stored]) -> Option<&ClusterRecord> {
+    records.iter().find_map(|stored| match &stored.record {
+        Record::Cluster(cluster) => Some(cluster),
+        _ => None,
+    })
+}
+
+/// Cluster and authority are written in one transaction: a crash leaves both or none.
+async fn found_cluster(
+    store: &Arc<dyn Store>,
+    config: &Config,
+    secret: &ClusterSecret,
+    rng: &mut Rng,
+    now: WallTime,
+) -> Result<(ClusterRecord, SigningAuthority), BootstrapError> {
+    let cluster = ClusterRecord {
+        id: Uuid::from_random(rng.bytes16()),
+        name: Arc::from(config.cluster_name.as_str()),
+        generation: store.generation(),
+        shard_count: SHARD_COUNT,
+        created: now,
+        next_agent: 0,
+        next_framework: 0,
+    };
+    let (authority, plain) = SigningAuthority::create(&cluster.id.to_string())?;
+    let sealed = SigningAuthority::seal(secret, plain)?;
+    let absent = |key| Compare { key, revision: None };
+    store
+        .perform(StoreOp {
+            compares: vec![absent(Key::Cluster), absent(Key::Authority)],
+            writes: vec![
+                Write::Put(Key::Cluster, Record::Cluster(cluster.clone())),
+                Write::Put(Key::Authority, Record::Authority(Arc::from(sealed))),
+            ],
+        })
+        .await?;
+    info!(cluster = %cluster.id, name = %cluster.name, "new cluster");
+    Ok((cluster, authority))
+}
+
+/// Takes every part for this process.
+async fn claim(
+    store: &Arc<dyn Store>,
+    identity: &NodeIdentity,
+    cluster: &ClusterRecord,
+    now: WallTime,
+) -> Result<Start, BootstrapError> {
+    let keys: Vec<Key> =
+        (0..identity.shard_count).map(|shard| Key::Shard(ShardId(shard))).chain([Key::Allocator]).collect();
+    let present = store.get(keys.clone()).await?.records;
+    let highest = present.iter().filter_map(|stored| match &stored.record {
+        Record::Part(part) => Some(part.fence.epoch),
+        _ => None,
+    });
+    let epoch = highest.max().unwrap_or(0).saturating_add(1);
+    let fence = Fence { generation: cluster.generation, epoch, incarnation: identity.incarnation };
+    let part = PartRecord { node: identity.node.clone(), fence, since: now, why: Arc::from("node started") };
+    let mut shards = Vec::with_capacity(usize::from(identity.shard_count));
+    for group in keys.chunks(STORE_GROUP_MAX) {
+        let mut op = StoreOp::default();
+        for key in group {
+            let revision = present.iter().find(|stored| stored.key == *key).map(|stored| stored.revision);
+            op.compares.push(Compare { key: key.clone(), revision });
+            op.writes.push(Write::Put(key.clone(), Record::Part(part.clone())));
+        }
+        let revision = store.perform(op).await?;
+        shards.extend(group.iter().filter_map(|key| match key {
+            Key::Shard(shard) => Some(owner::TakenShard { shard: *shard, fence, revision }),
+            _ => None,
+        }));
+    }
+    let everything = store.range(KeyKind::All).await?.records;
+    let of_kind = |prefix: &str| -> Vec<Stored> {
+        everything.iter().filter(|stored| stored.key.path().starts_with(prefix)).cloned().collect()
+    };
+    let removed = everything.iter().filter_map(|stored| match &stored.key {
+        Key::Tombstone(id) => Some(id.clone()),
+        _ => None,
+    });
+    Ok(Start {
+        shards: owner::Input::ShardsTaken {
+            shards,
+            agents: of_kind(KeyKind::Agents.prefix()),
+            removed_frameworks: removed.collect(),
+        },
+        took: muster_allocator::io::Input::Took { fence, roles: of_kind(KeyKind::Roles.prefix()) },
+        owners: home::Input::OwnersChanged(BTreeSet::from([identity.node.clone()])),
+        loaded: everything,
+    })
+}

@@ -1,0 +1,208 @@
+//! Configuration: flags, environment and a TOML file, all faults told at once before the first socket is opened.
+
+use clap::Parser;
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// The control plane of Muster: one binary, every node can play every part.
+#[derive(Parser, Debug, Clone, Default)]
+#[command(name = "muster-control-plane", version, about)]
+pub struct Flags {
+    /// TOML file with any of the keys below (with `_` for `-`); flags and environment win over it.
+    #[arg(long, env = "MUSTER_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Address of the HTTP API: Mesos's, Muster's own, metrics. Default 127.0.0.1:5050. Port 0 takes a free one.
+    #[arg(long, env = "MUSTER_LISTEN")]
+    pub listen: Option<String>,
+    /// UDP address for agents and nodes. Default 0.0.0.0:5055.
+    #[arg(long, env = "MUSTER_QUIC")]
+    pub quic: Option<String>,
+    /// Directory of the store and the node's keys. Default /var/lib/muster-control-plane.
+    #[arg(long, env = "MUSTER_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Host name that frameworks and people are told. Default: the host part of `listen`.
+    #[arg(long, env = "MUSTER_HOSTNAME")]
+    pub hostname: Option<String>,
+    /// Address that machines are told to join, `host:port`. Default: `hostname` with the port of `quic`.
+    #[arg(long, env = "MUSTER_ADVERTISE")]
+    pub advertise: Option<String>,
+    /// Name of a cluster that is made new; has no effect on one that exists. Default `muster`.
+    #[arg(long, env = "MUSTER_CLUSTER_NAME")]
+    pub cluster_name: Option<String>,
+    /// Name of this node, unique in the cluster. Default `node-1`.
+    #[arg(long, env = "MUSTER_NODE_NAME")]
+    pub node_name: Option<String>,
+    /// Time between allocation cycles in milliseconds, 10 to 60000. Default 1000, as in Mesos. Shorter: quicker reuse, more work.
+    #[arg(long, env = "MUSTER_ALLOCATION_INTERVAL_MS")]
+    pub allocation_interval_ms: Option<u64>,
+    /// Rescind an offer that stays unanswered for so many milliseconds, 1000 to 3600000. Default: never, as in Mesos.
+    #[arg(long, env = "MUSTER_OFFER_TIMEOUT_MS")]
+    pub offer_timeout_ms: Option<u64>,
+    /// Silence in milliseconds after which an agent counts as unreachable, 1000 to 3600000. Default 75000, as in Mesos.
+    #[arg(long, env = "MUSTER_AGENT_TIMEOUT_MS")]
+    pub agent_timeout_ms: Option<u64>,
+    /// How often agents report use, in milliseconds, 100 to 600000. Default 10000.
+    #[arg(long, env = "MUSTER_REPORT_INTERVAL_MS")]
+    pub report_interval_ms: Option<u64>,
+    /// What is logged: error, warn, info, debug or trace. Default info.
+    #[arg(long, env = "MUSTER_LOG")]
+    pub log: Option<String>,
+    /// Print the configuration that results, as TOML, and exit.
+    #[arg(long)]
+    pub print_config: bool,
+}
+
+/// Keys of the configuration file; each as the flag of the same name.
+#[derive(Deserialize, Debug, Default)]
+#[serde(deny_unknown_fields)]
+struct File {
+    listen: Option<String>,
+    quic: Option<String>,
+    data_dir: Option<PathBuf>,
+    hostname: Option<String>,
+    advertise: Option<String>,
+    cluster_name: Option<String>,
+    node_name: Option<String>,
+    allocation_interval_ms: Option<u64>,
+    offer_timeout_ms: Option<u64>,
+    agent_timeout_ms: Option<u64>,
+    report_interval_ms: Option<u64>,
+    log: Option<String>,
+}
+
+/// The configuration in force.
+#[derive(Serialize, Debug, Clone)]
+pub struct Config {
+    /// Address of the HTTP API.
+    pub listen: SocketAddr,
+    /// UDP address for agents.
+    pub quic: SocketAddr,
+    /// Directory of the store and the node's keys.
+    pub data_dir: PathBuf,
+    /// Host name that frameworks and people are told.
+    pub hostname: String,
+    /// Address that machines are told to join; the port is filled in once the socket is open if it was 0.
+    pub advertise: Option<String>,
+    /// Name of a new cluster.
+    pub cluster_name: String,
+    /// Name of this node.
+    pub node_name: String,
+    /// Time between allocation cycles.
+    pub allocation_interval_ms: u64,
+    /// Offers are rescinded after so long.
+    pub offer_timeout_ms: Option<u64>,
+    /// Silence after which an agent is unreachable.
+    pub agent_timeout_ms: u64,
+    /// How often agents report use.
+    pub report_interval_ms: u64,
+    /// What is logged.
+    pub log: String,
+}
+
+/// Everything that is wrong with the configuration.
+#[derive(Debug, thiserror::Error)]
+#[error("the configuration has {} fault{}:\n  {}", faults.len(), if faults.len() == 1 { "" } else { "s" }, faults.join("\n  "))]
+pub struct ConfigError {
+    /// One line per fault, with its key.
+    pub faults: Vec<String>,
+}
+
+impl Config {
+    /// Joins flags, environment and file. Errors: every fault found, not just the first.
+    pub fn from_flags(flags: Flags) -> Result<Self, ConfigError> {
+        let mut faults = Vec::new();
+        let file = match &flags.config {
+            Some(path) => read_file(path).unwrap_or_else(|fault| {
+                faults.push(fault);
+                File::default()
+            }),
+            None => File::default(),
+        };
+        let listen = address("listen", flags.listen.or(file.listen), "127.0.0.1:5050", &mut faults);
+        let quic = address("quic", flags.quic.or(file.quic), "0.0.0.0:5055", &mut faults);
+        let mut ranged = |key: &str, value: Option<u64>, low: u64, high: u64| {
+            if let Some(value) = value.filter(|value| !(low..=high).contains(value)) {
+                faults.push(format!("{key}: {value} is outside {low} to {high}"));
+            }
+            value
+        };
+        let allocation =
+            ranged("allocation_interval_ms", flags.allocation_interval_ms.or(file.allocation_interval_ms), 10, 60_000);
+        let offer = ranged("offer_timeout_ms", flags.offer_timeout_ms.or(file.offer_timeout_ms), 1000, 3_600_000);
+        let agent = ranged("agent_timeout_ms", flags.agent_timeout_ms.or(file.agent_timeout_ms), 1000, 3_600_000);
+        let report = ranged("report_interval_ms", flags.report_interval_ms.or(file.report_interval_ms), 100, 600_000);
+        let log = flags.log.or(file.log).unwrap_or_else(|| "info".to_owned());
+        if log.parse::<tracing::level_filters::LevelFilter>().is_err() {
+            faults.push(format!("log: '{log}' is none of error, warn, info, debug, trace, off"));
+        }
+        let node_name = flags.node_name.or(file.node_name).unwrap_or_else(|| "node-1".to_owned());
+        if let Err(error) = muster_transport::tls::PeerName::node(&node_name) {
+            faults.push(format!("node_name: {error}"));
+        }
+        let hostname = flags.hostname.or(file.hostname).unwrap_or_else(|| match listen.ip() {
+            ip if ip.is_unspecified() => "localhost".to_owned(),
+            ip if ip.is_loopback() => "localhost".to_owned(),
+            ip => ip.to_string(),
+        });
+        if !faults.is_empty() {
+            return Err(ConfigError { faults });
+        }
+        Ok(Self {
+            listen,
+            quic,
+            data_dir: flags.data_dir.or(file.data_dir).unwrap_or_else(|| "/var/lib/muster-control-plane".into()),
+            hostname,
+            advertise: flags.advertise.or(file.advertise),
+            cluster_name: flags.cluster_name.or(file.cluster_name).unwrap_or_else(|| "muster".to_owned()),
+            node_name,
+            allocation_interval_ms: allocation.unwrap_or(1000),
+            offer_timeout_ms: offer,
+            agent_timeout_ms: agent.unwrap_or(75_000),
+            report_interval_ms: report.unwrap_or(10_000),
+            log,
+        })
+    }
+}
+
+fn read_file(path: &Path) -> Result<File, String> {
+    let text =
+        std::fs::read_to_string(path).map_err(|error| format!("config: cannot read {}: {error}", path.display()))?;
+    toml::from_str(&text).map_err(|error| format!("config: {}: {}", path.display(), error.to_string().trim_end()))
+}
+
+fn address(key: &str, value: Option<String>, default: &str, faults: &mut Vec<String>) -> SocketAddr {
+    let text = value.unwrap_or_else(|| default.to_owned());
+    text.parse().unwrap_or_else(|_| {
+        faults.push(format!("{key}: '{text}' is no address; write IP:PORT, such as {default}"));
+        SocketAddr::from(([127, 0, 0, 1], 0))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_is_told_at_once_with_its_key() {
+        let flags = Flags {
+            listen: Some("nonsense".into()),
+            allocation_interval_ms: Some(1),
+            log: Some("loud".into()),
+            config: Some("/nonexistent/muster.toml".into()),
+            ..Flags::default()
+        };
+        let faults = Config::from_flags(flags).unwrap_err().faults;
+        for key in ["listen:", "allocation_interval_ms:", "log:", "config:"] {
+            assert!(faults.iter().any(|fault| fault.starts_with(key)), "no fault for {key} in {faults:?}");
+        }
+    }
+
+    #[test]
+    fn unknown_keys_of_the_file_are_faults() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "listne = '127.0.0.1:1'\n").unwrap();
+        let flags = Flags { config: Some(file.path().into()), ..Flags::default() };
+        assert!(Config::from_flags(flags).unwrap_err().to_string().contains("listne"));
+    }
+}

@@ -1,0 +1,157 @@
+//! Everything that can happen to the node, as one closed enum: the event loop's only input.
+
+use muster_home_engine::io::{Answer, ConnectionId};
+use muster_model::agent_message::{FromAgent, Hello, ToAgent};
+use muster_model::framework::Capabilities;
+use muster_model::scheduler::{Event as FrameworkEvent, FrameworkCall, Subscribe};
+use muster_model::store_op::{PersistError, Stored};
+use muster_model::view::ClusterView;
+use muster_model::{AgentId, FrameworkId, ShardId, Uuid};
+use muster_owner_engine::io::SessionId;
+use muster_transport::quic::Connection;
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot};
+
+/// What a subscribed client's stream is fed with; the connection's own task encodes it.
+#[derive(Debug)]
+pub enum StreamItem {
+    /// One record.
+    Event(Capabilities, FrameworkEvent),
+    /// The end.
+    Close,
+}
+
+/// The part of the node that asked for a store operation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Part {
+    /// The owner engine.
+    Owner,
+    /// The home engine.
+    Home,
+}
+
+/// What an agent's session is fed with; the session's own task encodes it.
+#[derive(Debug)]
+pub enum AgentItem {
+    /// One message.
+    Message(ToAgent),
+    /// The end, after what went before.
+    Close(Arc<str>),
+}
+
+/// One agent's live connection as the loop keeps it.
+#[derive(Debug)]
+pub struct SessionHandle {
+    /// Items for the agent, in order.
+    pub items: mpsc::Sender<AgentItem>,
+    /// For bulk streams, and for closing without order.
+    pub connection: Connection,
+}
+
+/// What happens to the node.
+#[derive(Debug)]
+pub enum Event {
+    /// A SUBSCRIBE came in.
+    Subscribe {
+        /// Its number.
+        connection: ConnectionId,
+        /// The call.
+        call: Box<Subscribe>,
+        /// Where its events go.
+        stream: mpsc::Sender<StreamItem>,
+        /// The stream id, or the refusal.
+        reply: oneshot::Sender<Result<Uuid, Answer>>,
+    },
+    /// Another call of a framework came in.
+    Call {
+        /// Whose it claims to be.
+        framework_id: FrameworkId,
+        /// The stream id header.
+        stream_id: Option<Arc<str>>,
+        /// The call.
+        call: Box<FrameworkCall>,
+        /// The answer.
+        reply: oneshot::Sender<Answer>,
+    },
+    /// An operator removes a framework.
+    OperatorTeardown {
+        /// Which.
+        framework_id: FrameworkId,
+        /// The answer.
+        reply: oneshot::Sender<Answer>,
+    },
+    /// A client's stream has ended from its side.
+    StreamClosed(ConnectionId),
+    /// A reader wants the cluster's picture.
+    View(oneshot::Sender<ClusterView>),
+    /// A reader wants an agent's connection, for a bulk stream.
+    AgentConnection {
+        /// Which agent.
+        agent_id: AgentId,
+        /// Its connection, if it has one here.
+        reply: oneshot::Sender<Option<Connection>>,
+    },
+    /// An agent has said hello.
+    SessionOpened {
+        /// Its number.
+        session: SessionId,
+        /// The id in its certificate and its hello, which agree.
+        agent_id: AgentId,
+        /// SHA-256 of its certificate.
+        certificate: [u8; 32],
+        /// Where it comes from.
+        peer: Arc<str>,
+        /// Its first message.
+        hello: Box<Hello>,
+        /// How to reach it.
+        handle: SessionHandle,
+    },
+    /// An agent's far address changed.
+    PeerMoved {
+        /// Its number.
+        session: SessionId,
+        /// The new address.
+        peer: Arc<str>,
+    },
+    /// An agent's connection has ended.
+    SessionClosed {
+        /// Its number.
+        session: SessionId,
+        /// Why.
+        why: Arc<str>,
+    },
+    /// A message of an agent.
+    FromAgent {
+        /// Its session.
+        session: SessionId,
+        /// The message.
+        message: Box<FromAgent>,
+    },
+    /// A machine was admitted; the store has its record.
+    AgentAdmitted(Box<Stored>),
+    /// A store operation was performed or not.
+    Stored {
+        /// Who asked.
+        part: Part,
+        /// Which.
+        seq: u64,
+        /// The revision, or why not.
+        result: Result<u64, PersistError>,
+    },
+    /// The home's read of some records was answered.
+    Read {
+        /// Which.
+        seq: u64,
+        /// The records that exist, or why not.
+        result: Result<Vec<Stored>, PersistError>,
+    },
+    /// The owner's read of an agent's record was answered: it still has it, or its shard is another's.
+    AgentRead {
+        /// The agent's shard.
+        shard: ShardId,
+        /// The record, if the shard is still this node's.
+        stored: Option<Box<Stored>>,
+    },
+    /// The process is asked to stop.
+    Stop,
+}

@@ -1,0 +1,230 @@
+//! The HTTP listener: Mesos's APIs, Muster's own, and metrics, on one port.
+//!
+//! A request is read whole (bounded), routed by the longest registered path, and answered from an immutable picture or
+//! by one question to the event loop. Only SUBSCRIBE and followed files are streams.
+
+mod body;
+mod legacy;
+mod muster;
+mod operator;
+mod route;
+mod scheduler;
+
+use body::ResponseBody;
+
+use crate::admin::Admin;
+use crate::event::Event;
+use crate::limits::BODY_BYTES_MAX;
+use crate::metrics::Metrics;
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{HeaderMap, Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use muster_home_engine::io::Answer;
+use muster_http_api::mesos_v1::facts::Facts;
+use muster_http_api::mesos_v1::legacy::parameter;
+use muster_model::view::ClusterView;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{debug, warn};
+
+/// A response of this server.
+type Reply = Response<ResponseBody>;
+
+/// What every request needs.
+pub struct Http {
+    events: mpsc::Sender<Event>,
+    facts: Facts,
+    node_name: String,
+    admin: Admin,
+    metrics: Arc<Metrics>,
+    next_connection: AtomicU64,
+}
+
+/// One request, read whole.
+struct Call {
+    method: Method,
+    /// Path without trailing slashes and without a leading `/master`.
+    path: String,
+    /// The query as it came, without the question mark.
+    query: String,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Call {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    fn query(&self, name: &str) -> Option<String> {
+        parameter(&self.query, name)
+    }
+}
+
+impl Http {
+    /// Joins what the handlers need.
+    pub fn new(
+        events: mpsc::Sender<Event>,
+        facts: Facts,
+        node_name: String,
+        admin: Admin,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
+        Arc::new(Self { events, facts, node_name, admin, metrics, next_connection: AtomicU64::new(1) })
+    }
+
+    /// Accepts connections until `stop` turns true; connections that are open then end with their current request.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener, mut stop: watch::Receiver<bool>) {
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = stopped(&mut stop) => return,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let (http, stop) = (Arc::clone(&self), stop.clone());
+                    tokio::spawn(async move { http.serve_connection(stream, stop).await });
+                }
+                Err(error) => {
+                    // Out of file descriptors, most likely: wait, or the loop would spin.
+                    warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    async fn serve_connection(self: Arc<Self>, stream: TcpStream, mut stop: watch::Receiver<bool>) {
+        // Small events must not wait for more to come.
+        let _ = stream.set_nodelay(true);
+        let service = service_fn(move |request| {
+            let http = Arc::clone(&self);
+            async move { Ok::<_, Infallible>(http.answer(request).await) }
+        });
+        // Mesos writes its headers this way, and some scripts compare letter by letter.
+        let connection = http1::Builder::new()
+            .title_case_headers(true)
+            .timer(TokioTimer::new())
+            .half_close(false)
+            .serve_connection(TokioIo::new(stream), service);
+        tokio::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = stopped(&mut stop) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            debug!(%error, "connection ended");
+        }
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Reply {
+        let (parts, body) = request.into_parts();
+        let body = match Limited::new(body, BODY_BYTES_MAX).collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => {
+                let text = format!("the body is larger than {BODY_BYTES_MAX} bytes; split the call");
+                return plain(StatusCode::PAYLOAD_TOO_LARGE, text);
+            }
+            Err(error) => return plain(StatusCode::BAD_REQUEST, format!("cannot read the body: {error}")),
+        };
+        let call = Call {
+            method: parts.method,
+            path: route::normal_path(parts.uri.path()),
+            query: parts.uri.query().unwrap_or_default().to_owned(),
+            headers: parts.headers,
+            body,
+        };
+        self.metrics.request();
+        route::dispatch(self, call).await
+    }
+
+    /// A number for a request that becomes a stream.
+    fn connection(&self) -> muster_home_engine::io::ConnectionId {
+        muster_home_engine::io::ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The cluster's picture between two turns of the loop.
+    async fn view(&self) -> Result<ClusterView, Reply> {
+        self.ask(Event::View).await
+    }
+
+    /// Asks the event loop one question.
+    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Event) -> Result<T, Reply> {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.events.send(question(reply)).await;
+        match (sent, answer.await) {
+            (Ok(()), Ok(answer)) => Ok(answer),
+            (Err(_), _) | (_, Err(_)) => {
+                Err(plain(StatusCode::SERVICE_UNAVAILABLE, "the control plane is stopping".to_owned()))
+            }
+        }
+    }
+}
+
+/// Waits until the node stops.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // The sender's end means the same.
+    let _ = stop.wait_for(|stop| *stop).await.map(|_| ());
+}
+
+/// A plain-text answer, as Mesos writes its errors.
+fn plain(status: StatusCode, text: impl Into<String>) -> Reply {
+    let mut reply = Response::new(ResponseBody::full(Bytes::from(text.into())));
+    *reply.status_mut() = status;
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    reply
+}
+
+/// An answer without a body.
+fn empty(status: StatusCode) -> Reply {
+    let mut reply = Response::new(ResponseBody::full(Bytes::new()));
+    *reply.status_mut() = status;
+    reply
+}
+
+/// An answer of this content type.
+fn typed(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Reply {
+    let mut reply = Response::new(ResponseBody::full(body.into()));
+    *reply.status_mut() = status;
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    reply
+}
+
+fn with_header(mut reply: Reply, name: HeaderName, value: &str) -> Reply {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        reply.headers_mut().insert(name, value);
+    }
+    reply
+}
+
+/// 405 in the words of the API that this one follows.
+fn method_not_allowed(allowed: &[&str], received: &Method) -> Reply {
+    let expecting = allowed.iter().map(|method| format!("'{method}'")).collect::<Vec<_>>().join(", ");
+    let text = format!("405 Method Not Allowed. Expecting one of {{ {expecting} }}, but received '{received}'.");
+    with_header(plain(StatusCode::METHOD_NOT_ALLOWED, text), ALLOW, &allowed.join(", "))
+}
+
+/// How the home's answers become statuses.
+fn reply_to(answer: Answer) -> Reply {
+    match answer {
+        Answer::Accepted => empty(StatusCode::ACCEPTED),
+        Answer::Done => empty(StatusCode::OK),
+        Answer::Bad(text) => plain(StatusCode::BAD_REQUEST, &*text),
+        Answer::Forbidden(text) => plain(StatusCode::FORBIDDEN, &*text),
+        Answer::Unavailable { why, retry_after_secs } => {
+            let reply = plain(StatusCode::SERVICE_UNAVAILABLE, &*why);
+            with_header(reply, RETRY_AFTER, &retry_after_secs.to_string())
+        }
+    }
+}
