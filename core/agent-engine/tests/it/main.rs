@@ -1,5 +1,5 @@
 //! Tests of the agent's engine as its shell sees it: inputs in, outputs out, crashes in between.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests may panic")]
+#![expect(clippy::unwrap_used, reason = "tests may panic")]
 
 mod lifecycle;
 mod orders;
