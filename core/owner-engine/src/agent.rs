@@ -295,7 +295,13 @@ impl Agent {
         self.book.release_all();
         self.ending.clear();
         self.ending_wait = None;
-        self.flight.clear();
+        for flight in self.flight.values_mut() {
+            // The number is kept, so that the agent misses none; what it would launch is told as lost.
+            match &mut flight.what {
+                OrderKind::Launch { tasks, .. } => tasks.clear(),
+                OrderKind::Kill { .. } | OrderKind::ShutdownFramework { .. } => {}
+            }
+        }
         self.kills.clear();
         core::mem::take(&mut self.tasks)
     }

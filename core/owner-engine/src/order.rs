@@ -417,12 +417,14 @@ impl OwnerEngine {
             | OrderRefusal::NotJournalled { .. }
             | OrderRefusal::JournalInDoubt { .. } => None,
         };
-        self.outbox.note(NoteLevel::Warn, Some(agent_id), "an agent refused an order", format!("{refusal}"));
         let Some(agent) = self.agents.get_mut(agent_id) else { return };
         let tasks = match agent.flight.get(&sequence).map(|flight| &flight.what) {
             Some(OrderKind::Launch { tasks, .. }) => tasks.clone(),
-            Some(OrderKind::Kill { .. } | OrderKind::ShutdownFramework { .. }) | None => Vec::new(),
+            Some(OrderKind::Kill { .. } | OrderKind::ShutdownFramework { .. }) => Vec::new(),
+            // Told again on a new session.
+            None => return,
         };
+        self.outbox.note(NoteLevel::Warn, Some(agent_id), "an agent refused an order", format!("{refusal}"));
         let reason = match refusal {
             OrderRefusal::NotEnough { .. } => Reason::InvalidOffers,
             OrderRefusal::DuplicateTask { .. } => Reason::TaskInvalid,

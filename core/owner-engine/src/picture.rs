@@ -323,10 +323,13 @@ impl OwnerEngine {
         let Some(agent) = self.agents.get_mut(agent_id) else { return };
         let Agent { flight, tasks, ending, .. } = agent;
         flight.retain(|sequence, flight| match &flight.what {
-            OrderKind::Launch { tasks: launched, .. } => launched.iter().any(|task| {
-                let key = (task.framework_id.clone(), task.id.clone());
-                ending.contains(&key) || tasks.get(&key).is_some_and(|entry| entry.order == Some(*sequence))
-            }),
+            OrderKind::Launch { tasks: launched, .. } => {
+                launched.is_empty()
+                    || launched.iter().any(|task| {
+                        let key = (task.framework_id.clone(), task.id.clone());
+                        ending.contains(&key) || tasks.get(&key).is_some_and(|entry| entry.order == Some(*sequence))
+                    })
+            }
             OrderKind::Kill { .. } | OrderKind::ShutdownFramework { .. } => true,
         });
         for flight in agent.flight.values_mut() {
