@@ -143,9 +143,10 @@ impl AgentEngine {
         if let OrderKind::Launch { framework, tasks } = &order.what
             && refused.is_empty()
         {
-            // What was admitted is known until its end was acknowledged, which the owner would have seen.
-            let is_unknown = |task: &&Arc<Task>| !self.tasks.contains_key(&(framework.id.clone(), task.id.clone()));
-            if tasks.iter().any(|task| is_unknown(&task)) {
+            // What was admitted is known until its end was acknowledged, which the owner would have seen. Where a part
+            // of the order is known, the refusal of the rest is left to the picture: this one is for all of it.
+            let is_known = |task: &Arc<Task>| self.tasks.contains_key(&(framework.id.clone(), task.id.clone()));
+            if !tasks.iter().any(is_known) {
                 let why = "the agent restarted before its refusal was told; nothing of the order was started";
                 refused = alloc::vec![OrderRefusal::NotJournalled { why: why.into() }];
             }

@@ -98,6 +98,17 @@ fn an_order_that_comes_again_is_answered_again_and_done_once() {
 }
 
 #[test]
+fn a_forgotten_refusal_of_a_part_is_not_told_of_the_whole_order() {
+    let mut rig = Rig::new();
+    let order = rig.launch_order(vec![task("a"), Task { resources: cpus(9), ..task("big") }]);
+    rig.feed(order.clone());
+    rig.restart(vec![]);
+    rig.meet(1);
+    let outputs = rig.feed(order);
+    assert_eq!(refusals(&outputs), [], "task a is known; the picture says that the other is not");
+}
+
+#[test]
 fn the_floor_has_no_hole_while_an_earlier_write_is_not_answered() {
     let mut rig = Rig::new();
     let (first, second) = (rig.launch_order(vec![task("a")]), rig.launch_order(vec![task("b")]));

@@ -65,6 +65,20 @@ pub(crate) fn exit(exit: Exit) -> ContainerEnd {
     ContainerEnd { exit: Some(exit), out_of_memory: None, output_bytes: Some((1, 2)) }
 }
 
+/// An engine with these resources before its recovery.
+pub(crate) fn engine(identity: &IdentityRecord, total: Resources, boot: u8, run: u64) -> AgentEngine {
+    let config = AgentConfig {
+        identity: identity.clone(),
+        info: info(total),
+        boot_id: Uuid([boot; 16]),
+        incarnation: run,
+        kill_grace: Duration::from_secs(3),
+        update_retry: Duration::from_secs(10),
+        update_retry_max: Duration::from_secs(600),
+    };
+    AgentEngine::new(config, Rng::new(run).fork("engine"))
+}
+
 pub(crate) struct Rig {
     pub(crate) engine: AgentEngine,
     pub(crate) now: Now,
@@ -86,7 +100,7 @@ impl Rig {
             addresses: vec![],
         };
         let now = Now { mono: Timestamp::ZERO, wall: WallTime(1_000_000_000_000) };
-        let engine = Self::engine(&identity, 1, 0);
+        let engine = engine(&identity, cpus(4), 1, 0);
         let mut rig = Self { engine, now, disk: vec![], identity, boot: 1, capabilities, sequence: 0, runs: 0 };
         rig.feed(Input::Recovered { entries: vec![], journal_position: 0, journal_doubt: None, containers: vec![] });
         rig
@@ -101,19 +115,6 @@ impl Rig {
         let mut rig = Self::bare(capabilities);
         rig.meet(1);
         rig
-    }
-
-    fn engine(identity: &IdentityRecord, boot: u8, run: u64) -> AgentEngine {
-        let config = AgentConfig {
-            identity: identity.clone(),
-            info: info(cpus(4)),
-            boot_id: Uuid([boot; 16]),
-            incarnation: run,
-            kill_grace: Duration::from_secs(3),
-            update_retry: Duration::from_secs(10),
-            update_retry_max: Duration::from_secs(600),
-        };
-        AgentEngine::new(config, Rng::new(run))
     }
 
     /// Hands an input over and answers nothing.
@@ -261,7 +262,7 @@ impl Rig {
 
     pub(crate) fn restart_with(&mut self, containers: Vec<FoundContainer>, doubt: Option<&str>) -> Vec<Output> {
         self.runs += 1;
-        self.engine = Self::engine(&self.identity, self.boot, self.runs);
+        self.engine = engine(&self.identity, cpus(4), self.boot, self.runs);
         self.now.mono = Timestamp(7_000_000_000 * self.runs);
         self.feed(Input::Recovered {
             entries: self.disk.clone(),

@@ -1,9 +1,9 @@
 //! Random runs: an agent's daemon that crashes at every write, a kernel whose containers outlive it, owners that come
 //! and go. After each step the laws are checked; at the end all comes to rest, and nothing may be left or missing.
 
-use crate::rig::{brief, cpus, exit, fence, info, task};
+use crate::rig::{brief, cpus, engine, exit, fence, task};
 use muster_agent_engine::AgentEngine;
-use muster_agent_engine::io::{AgentConfig, ContainerEnd, ContainerSignal, FoundContainer, FoundState, Input, Output};
+use muster_agent_engine::io::{ContainerEnd, ContainerSignal, FoundContainer, FoundState, Input, Output};
 use muster_model::agent_message::{FromAgent, Order, OrderKind, ToAgent, Welcome};
 use muster_model::fence::Fence;
 use muster_model::framework::{Capabilities, FrameworkBrief};
@@ -68,19 +68,6 @@ struct World {
     has_faults: bool,
 }
 
-fn engine(identity: &IdentityRecord, boot: u8, run: u64) -> AgentEngine {
-    let config = AgentConfig {
-        identity: identity.clone(),
-        info: info(cpus(6)),
-        boot_id: Uuid([boot; 16]),
-        incarnation: run,
-        kill_grace: Duration::from_secs(3),
-        update_retry: Duration::from_secs(10),
-        update_retry_max: Duration::from_secs(600),
-    };
-    AgentEngine::new(config, Rng::new(run).fork("engine"))
-}
-
 impl World {
     fn new(seed: u64) -> Self {
         let identity = IdentityRecord {
@@ -94,7 +81,7 @@ impl World {
             now: Now { mono: Timestamp::ZERO, wall: WallTime(1_000_000_000_000) },
             runs: seed.wrapping_mul(1_000),
             boot: 1,
-            engine: engine(&identity, 1, seed),
+            engine: engine(&identity, cpus(6), 1, seed),
             outputs: VecDeque::new(),
             inbox: VecDeque::new(),
             disk: vec![],
@@ -137,7 +124,7 @@ impl World {
         self.inbox.clear();
         self.disconnect();
         self.runs += 1;
-        self.engine = engine(&self.identity, self.boot, self.runs);
+        self.engine = engine(&self.identity, cpus(6), self.boot, self.runs);
         self.now.mono = Timestamp(self.rng.below(1_000_000));
         let found = |(container_id, container): (&ContainerId, &Container)| FoundContainer {
             container_id: container_id.clone(),
