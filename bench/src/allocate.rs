@@ -45,7 +45,10 @@ struct Bench {
 }
 
 pub(crate) fn run(args: &AllocateArgs) -> anyhow::Result<()> {
-    ensure!(args.agents > 0 && args.frameworks > 0 && args.roles > 0 && args.cycles > 0, "every size must be at least 1");
+    ensure!(
+        args.agents > 0 && args.frameworks > 0 && args.roles > 0 && args.cycles > 0,
+        "every size must be at least 1"
+    );
     let (mut first, mut churn, mut unchanged) = (Samples::default(), Samples::default(), Samples::default());
     let infos: Vec<Arc<AgentInfo>> = (0..args.agents).map(agent_info).collect::<anyhow::Result<_>>()?;
     let mut work = 0;
@@ -75,11 +78,9 @@ pub(crate) fn run(args: &AllocateArgs) -> anyhow::Result<()> {
         args.agents, args.frameworks, args.roles, args.cycles, work
     );
     println!("{:<34} {:>10} {:>10} {:>10} {:>10}", "one cycle, in microseconds", "p50", "p90", "p99", "max");
-    for (name, samples) in [
-        ("everything free", &first),
-        ("one agent in a hundred came free", &churn),
-        ("nothing changed", &unchanged),
-    ] {
+    for (name, samples) in
+        [("everything free", &first), ("one agent in a hundred came free", &churn), ("nothing changed", &unchanged)]
+    {
         let [p50, p90, p99, max] = samples.micros();
         println!("{name:<34} {p50:>10.1} {p90:>10.1} {p99:>10.1} {max:>10.1}");
     }
@@ -173,12 +174,7 @@ impl Bench {
     }
 
     /// All that some agents run ends: their books say that everything is free.
-    fn finish_some(
-        &mut self,
-        infos: &[Arc<AgentInfo>],
-        count: usize,
-        rng: &mut Rng,
-    ) -> anyhow::Result<()> {
+    fn finish_some(&mut self, infos: &[Arc<AgentInfo>], count: usize, rng: &mut Rng) -> anyhow::Result<()> {
         for _ in 0..count {
             let number = u32::try_from(rng.below(u64::try_from(infos.len())?))?;
             let info = infos.get(usize::try_from(number)?).context("an agent that is there")?;

@@ -1,0 +1,293 @@
+//! HTTP/1.1 as a load generator needs it: pipelined calls on kept connections, and a stream of RecordIO in chunks.
+//!
+//! Reads only what Muster and Mesos send: `Content-Length` or chunked bodies.
+
+use std::{net::SocketAddr, sync::Arc, time::Instant};
+
+use anyhow::{Context, bail};
+use bytes::{Buf as _, Bytes, BytesMut};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{
+        TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::mpsc,
+};
+
+/// Requests that wait to be written to one connection.
+const REQUESTS_MAX: usize = 65_536;
+/// Requests written in one go.
+const WRITE_BATCH_MAX: usize = 256;
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+const READ_BYTES: usize = 64 * 1024;
+
+/// The head of an answer.
+pub(crate) struct Head {
+    pub(crate) status: u16,
+    text: String,
+}
+
+impl Head {
+    /// A header's value.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.text.split("\r\n").skip(1).find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            key.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+}
+
+/// Takes a whole head off the buffer, when there is one.
+fn take_head(buffer: &mut BytesMut) -> anyhow::Result<Option<Head>> {
+    let Some(end) = buffer.windows(4).position(|four| four == b"\r\n\r\n") else {
+        if buffer.len() > HEAD_BYTES_MAX {
+            bail!("the head of an answer is longer than {HEAD_BYTES_MAX} bytes");
+        }
+        return Ok(None);
+    };
+    let head = buffer.split_to(end + 4);
+    let text = String::from_utf8_lossy(&head).into_owned();
+    let status = text.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let status = status.with_context(|| format!("no HTTP answer: {text}"))?;
+    Ok(Some(Head { status, text }))
+}
+
+/// One request.
+pub(crate) fn post(path: &str, host: SocketAddr, headers: &str, body: &[u8]) -> Bytes {
+    let length = body.len();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/x-protobuf\r\n\
+         Accept: application/x-protobuf\r\n{headers}Content-Length: {length}\r\n\r\n"
+    );
+    let mut request = BytesMut::with_capacity(head.len() + length);
+    request.extend_from_slice(head.as_bytes());
+    request.extend_from_slice(body);
+    request.freeze()
+}
+
+/// An answer to a request of [`Pipeline`].
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: Bytes,
+    pub(crate) at: Instant,
+}
+
+/// A kept connection on which requests are written without waiting for the answers before.
+#[derive(Clone)]
+pub(crate) struct Pipeline {
+    requests: mpsc::Sender<Bytes>,
+}
+
+impl Pipeline {
+    /// Connects. Every answer, or the error that ended the connection, goes to `answers`.
+    pub(crate) async fn open(
+        address: SocketAddr,
+        answers: mpsc::UnboundedSender<anyhow::Result<Answer>>,
+    ) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(address).await.with_context(|| format!("cannot connect to {address}"))?;
+        stream.set_nodelay(true)?;
+        let (read, write) = stream.into_split();
+        let (requests, queue) = mpsc::channel(REQUESTS_MAX);
+        tokio::spawn(write_requests(write, queue));
+        tokio::spawn(async move {
+            if let Err(error) = read_answers(read, &answers).await {
+                let _ = answers.send(Err(error));
+            }
+        });
+        Ok(Self { requests })
+    }
+
+    /// Queues a request. Errors: the connection is gone, or so far behind that the run makes no sense.
+    pub(crate) fn send(&self, request: Bytes) -> anyhow::Result<()> {
+        self.requests.try_send(request).context("a connection of the load generator is gone or 65536 requests behind")
+    }
+}
+
+async fn write_requests(mut write: OwnedWriteHalf, mut queue: mpsc::Receiver<Bytes>) {
+    let mut batch = Vec::with_capacity(WRITE_BATCH_MAX);
+    let mut bytes = Vec::new();
+    while queue.recv_many(&mut batch, WRITE_BATCH_MAX).await > 0 {
+        bytes.clear();
+        for request in batch.drain(..) {
+            bytes.extend_from_slice(&request);
+        }
+        if write.write_all(&bytes).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn read_answers(
+    mut read: OwnedReadHalf,
+    answers: &mpsc::UnboundedSender<anyhow::Result<Answer>>,
+) -> anyhow::Result<()> {
+    let mut buffer = BytesMut::with_capacity(READ_BYTES);
+    let mut head: Option<(u16, usize)> = None;
+    loop {
+        if read.read_buf(&mut buffer).await? == 0 {
+            // The server may close an idle connection; requests without an answer are missed by their sender.
+            return Ok(());
+        }
+        let at = Instant::now();
+        loop {
+            let (status, length) = match head {
+                Some(head) => head,
+                None => match take_head(&mut buffer)? {
+                    Some(found) => {
+                        let length = found.header("content-length").map_or(Ok(0), str::parse);
+                        (found.status, length.context("a length that is no number")?)
+                    }
+                    None => break,
+                },
+            };
+            head = Some((status, length));
+            if buffer.len() < length {
+                break;
+            }
+            head = None;
+            let body = buffer.split_to(length).freeze();
+            if answers.send(Ok(Answer { status, body, at })).is_err() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// A streamed answer with a chunked body.
+pub(crate) struct Stream {
+    read: OwnedReadHalf,
+    _write: OwnedWriteHalf,
+    buffer: BytesMut,
+    /// Bytes of the current chunk that are still to come.
+    left: usize,
+}
+
+impl Stream {
+    /// Sends a request on a connection of its own and waits for the head. Errors: any status but 200.
+    pub(crate) async fn open(address: SocketAddr, request: Bytes) -> anyhow::Result<(Arc<Head>, Self)> {
+        let stream = TcpStream::connect(address).await.with_context(|| format!("cannot connect to {address}"))?;
+        stream.set_nodelay(true)?;
+        let (mut read, mut write) = stream.into_split();
+        write.write_all(&request).await?;
+        let mut buffer = BytesMut::with_capacity(READ_BYTES);
+        let head = loop {
+            if read.read_buf(&mut buffer).await? == 0 {
+                bail!("{address} closed the connection without an answer");
+            }
+            if let Some(head) = take_head(&mut buffer)? {
+                break head;
+            }
+        };
+        if head.status != 200 {
+            bail!("SUBSCRIBE was answered with {}: {}", head.status, String::from_utf8_lossy(&buffer));
+        }
+        if head.header("transfer-encoding") != Some("chunked") {
+            bail!("the event stream is not chunked: {}", head.text);
+        }
+        Ok((Arc::new(head), Self { read, _write: write, buffer, left: 0 }))
+    }
+
+    /// Waits for more of the body; none at its end.
+    pub(crate) async fn next(&mut self) -> anyhow::Result<Option<Bytes>> {
+        loop {
+            if self.left > 0 && !self.buffer.is_empty() {
+                let count = self.left.min(self.buffer.len());
+                self.left -= count;
+                return Ok(Some(self.buffer.split_to(count).freeze()));
+            }
+            if self.left == 0 && self.take_size()? {
+                if self.left == 0 {
+                    return Ok(None);
+                }
+                continue;
+            }
+            self.buffer.reserve(READ_BYTES);
+            if self.read.read_buf(&mut self.buffer).await? == 0 {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Takes the line with the next chunk's size, and the end of the line of the chunk before.
+    fn take_size(&mut self) -> anyhow::Result<bool> {
+        let skipped = if self.buffer.starts_with(b"\r\n") { 2 } else { 0 };
+        let Some(rest) = self.buffer.get(skipped..) else { return Ok(false) };
+        let Some(length) = rest.windows(2).position(|two| two == b"\r\n") else { return Ok(false) };
+        let text = String::from_utf8_lossy(rest.get(..length).unwrap_or_default()).into_owned();
+        let digits = text.split(';').next().unwrap_or_default().trim();
+        self.left = usize::from_str_radix(digits, 16).with_context(|| format!("no size of a chunk: {text}"))?;
+        self.buffer.advance(skipped + length + 2);
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read as _, Write as _};
+
+    /// A server that reads a little and then says these bytes.
+    fn saying(bytes: &'static [u8]) -> SocketAddr {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 4096]).unwrap();
+            // In pieces, so that every boundary falls somewhere.
+            for piece in bytes.chunks(7) {
+                stream.write_all(piece).unwrap();
+                stream.flush().unwrap();
+            }
+        });
+        address
+    }
+
+    fn run<T>(work: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+    }
+
+    #[test]
+    fn pipelined_answers_come_one_by_one() {
+        let address = saying(
+            b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\nHTTP/1.1 400 Bad Request\r\ncontent-length: 4\r\n\r\noops\
+              HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n",
+        );
+        let answers = run(async {
+            let (send, mut answers) = mpsc::unbounded_channel();
+            let pipeline = Pipeline::open(address, send).await.unwrap();
+            pipeline.send(post("/x", address, "", b"call")).unwrap();
+            let mut seen = Vec::new();
+            while seen.len() < 3 {
+                let answer = answers.recv().await.unwrap().unwrap();
+                seen.push((answer.status, answer.body.to_vec()));
+            }
+            seen
+        });
+        assert_eq!(answers, [(202, vec![]), (400, b"oops".to_vec()), (202, vec![])]);
+    }
+
+    #[test]
+    fn chunks_are_joined_and_the_end_is_seen() {
+        let address = saying(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\na;x=y\r\n0123456789\r\n0\r\n\r\n",
+        );
+        let body = run(async {
+            let (_, mut stream) = Stream::open(address, post("/x", address, "", b"")).await.unwrap();
+            let mut body = Vec::new();
+            while let Some(bytes) = stream.next().await.unwrap() {
+                body.extend_from_slice(&bytes);
+            }
+            body
+        });
+        assert_eq!(body, b"abc0123456789");
+    }
+
+    #[test]
+    fn a_refused_subscription_is_an_error_with_its_text() {
+        let address = saying(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 5\r\n\r\nnever");
+        let error = run(Stream::open(address, post("/x", address, "", b""))).err().unwrap();
+        assert!(error.to_string().contains("403"), "{error}");
+    }
+}
