@@ -38,8 +38,9 @@ impl Cluster {
                 let total = &agent.info.total;
                 return Err(format!("agent {}: free + used + granted is {all}, but it has {total}", agent.id));
             }
-            if agent.is_plain != crate::cluster::is_plain(&agent.free) {
-                return Err(format!("agent {}: wrong about whether all of {} is unreserved", agent.id, agent.free));
+            let is_enough = crate::plan::is_enough(self.minimum, &agent.free);
+            if agent.is_plain != crate::cluster::is_plain(&agent.free) || agent.is_enough != is_enough {
+                return Err(format!("agent {}: what is kept of {} being free is wrong", agent.id, agent.free));
             }
         }
         self.check_clients(&held)?;

@@ -5,6 +5,7 @@
 
 use crate::filter::{Filters, Pair};
 use crate::limits::SHARE_NAMES_MAX;
+use crate::plan::is_enough;
 use crate::skip::{CycleStamp, Tally};
 use crate::tree::{Amount, Tree, Walk};
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -29,6 +30,8 @@ pub(crate) struct Agent {
     pub(crate) free: Resources,
     /// Nothing of what is free is reserved or revocable: anybody may have all of it.
     pub(crate) is_plain: bool,
+    /// What is free is an offer for frameworks that name no minimum of their own.
+    pub(crate) is_enough: bool,
     /// More is used and granted than there is: free is what is left, floored at nothing.
     pub(crate) is_over: bool,
     /// Per client slot. A client may occur twice where its amounts can't be added.
@@ -214,6 +217,7 @@ impl Cluster {
             id: id.clone(),
             has_gpus: info.total.scalar(&ResourceName::Gpus) > Milli::ZERO,
             is_plain: is_plain(&info.total),
+            is_enough: is_enough(self.minimum, &info.total),
             free: info.total.clone(),
             info,
             shard,

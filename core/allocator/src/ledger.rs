@@ -2,6 +2,7 @@
 
 use crate::cluster::{Cluster, GrantRow, GrantState, is_plain, push_amounts};
 use crate::limits::VOID_GRANTS_PER_AGENT_MAX;
+use crate::plan::is_enough;
 use crate::tree::Amount;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -143,8 +144,8 @@ impl Cluster {
                 free = free.saturating_sub(amount);
             }
         }
-        agent.is_plain = is_plain(&free);
         agent.free = free;
+        self.judge_free(slot);
     }
 
     fn hold(&mut self, client: u32, resources: &Resources, is_new: bool, is_allocation: bool) {
@@ -179,7 +180,7 @@ impl Cluster {
         if agent.is_over || agent.free.subtract(resources).is_err() {
             self.recompute_free(slot);
         } else {
-            agent.is_plain = is_plain(&agent.free);
+            self.judge_free(slot);
         }
     }
 
@@ -188,7 +189,16 @@ impl Cluster {
         if agent.is_over || agent.free.add(resources).is_err() {
             self.recompute_free(slot);
         } else {
+            self.judge_free(slot);
+        }
+    }
+
+    /// Keeps what a cycle asks of each agent, so that it need not look at the resources themselves.
+    fn judge_free(&mut self, slot: u32) {
+        let minimum = self.minimum;
+        if let Some(agent) = self.agent_mut(slot) {
             agent.is_plain = is_plain(&agent.free);
+            agent.is_enough = is_enough(minimum, &agent.free);
         }
     }
 }

@@ -73,6 +73,8 @@ pub(crate) struct Tree {
     held: Vec<u128>,
     columns: usize,
     totals: Vec<u128>,
+    /// Per name, the total as 64 bits and by how many bits it was shifted for that; made by [`Tree::settle`].
+    scales: Vec<(u64, u32)>,
     unused: Vec<u32>,
     roles: BTreeMap<Role, u32>,
     weights: BTreeMap<Role, Milli>,
@@ -88,6 +90,7 @@ impl Tree {
             held: Vec::new(),
             columns: 4,
             totals: alloc::vec![0; 4],
+            scales: Vec::new(),
             unused: Vec::new(),
             roles: BTreeMap::new(),
             weights,
@@ -226,6 +229,12 @@ impl Tree {
     pub(crate) fn settle(&mut self) {
         if self.is_total_changed {
             self.is_total_changed = false;
+            self.scales.clear();
+            self.scales.extend(self.totals.iter().map(|total| {
+                // Totals above 2^64 thousandths are beyond any cluster; there the low bits are let go.
+                let shift = 64u32.saturating_sub(total.leading_zeros());
+                (u64::try_from(total >> shift).unwrap_or(u64::MAX), shift)
+            }));
             for node in 0..self.nodes.len() {
                 self.refresh_share(node);
                 if !self.nodes[node].order.is_empty() {
@@ -398,16 +407,16 @@ impl Tree {
     fn refresh_share(&mut self, node: usize) {
         let row = &self.held[node * self.columns..][..self.columns];
         let (mut best_held, mut best_total) = (0u64, 1u64);
-        for (held, total) in row.iter().zip(&self.totals) {
+        for (held, (total, shift)) in row.iter().zip(&self.scales) {
             if *held == 0 || *total == 0 {
                 continue;
             }
-            // Totals above 2^64 thousandths are beyond any cluster; there the low bits are let go.
-            let shift = 64u32.saturating_sub(total.leading_zeros());
-            let total = u64::try_from(total >> shift).unwrap_or(u64::MAX).max(1);
-            let held = u64::try_from(held >> shift).unwrap_or(u64::MAX);
-            if u128::from(held) * u128::from(best_total) > u128::from(best_held) * u128::from(total) {
-                (best_held, best_total) = (held, total);
+            let held = match shift {
+                0 => u64::try_from(*held).unwrap_or(u64::MAX),
+                shift => u64::try_from(held >> shift).unwrap_or(u64::MAX),
+            };
+            if u128::from(held) * u128::from(best_total) > u128::from(best_held) * u128::from(*total) {
+                (best_held, best_total) = (held, *total);
             }
         }
         let key = &mut self.keys[node];
@@ -424,6 +433,10 @@ impl Tree {
         let parent = &self.nodes[entry.parent as usize];
         if entry.active_below == 0 || parent.is_unsorted || self.is_total_changed || parent.order.len() < 2 {
             return None;
+        }
+        // Who was given something stood first, as a rule.
+        if parent.order.first() == Some(&node) {
+            return Some(0);
         }
         let key = self.keys[node as usize];
         let position = parent.order.partition_point(|child| self.keys[*child as usize].compare(&key).is_lt());

@@ -1,7 +1,7 @@
 //! Renders pictures of the tables for readers.
 
 use crate::cluster::{Cluster, GrantState};
-use crate::plan::{self, is_enough};
+use crate::plan;
 use crate::skip::Skip;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
@@ -113,7 +113,7 @@ fn agents_left_out(cluster: &Cluster) -> BTreeMap<Skip, (u64, u32)> {
         let skip = match agent {
             agent if !agent.is_active => Skip::AgentInactive,
             agent if agent.free.is_empty() => Skip::NothingFree,
-            agent if !is_enough(cluster.minimum, &agent.free) => Skip::TooSmall,
+            agent if !agent.is_enough => Skip::TooSmall,
             _ => continue,
         };
         left_out.entry(skip).or_insert((0, *slot)).0 += 1;

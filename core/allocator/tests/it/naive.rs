@@ -67,6 +67,8 @@ impl Naive {
             self.agents.get_mut(&id).unwrap().free = free;
         }
         self.agents.values_mut().for_each(|agent| agent.is_new = false);
+        // Offers are numbered by agent.
+        offers.sort_by(|a, b| a.1.cmp(&b.1));
         offers
     }
 
