@@ -163,7 +163,7 @@ impl Cluster {
         let listen = free_tcp(options.listen)?;
         let quic = free_udp(options.quic.unwrap_or_else(|| default_quic(listen)))?;
         let dir = self.dir.join("control-plane");
-        let mut started = Plan::control_plane(&dir, listen, quic).start()?;
+        let mut started = Plan::control_plane(&dir, listen, quic, advertised(quic)).start()?;
         let http = format!("http://{}", reachable(listen));
         let node = Node { http: http.clone(), quic: reachable(quic).to_string(), process: started.process, dir };
         self.record.nodes = vec![node];
@@ -218,19 +218,20 @@ impl Cluster {
     async fn wait_joined(
         &mut self,
         api: &Api,
-        before: &[String],
+        before: &[Session],
         number: usize,
         dir: &Path,
     ) -> Result<String, UpError> {
-        let others: Vec<String> = self.record.agents.iter().map(|agent| agent.id.clone()).collect();
+        let others: Vec<String> =
+            self.record.agents.iter().filter(|agent| agent.dir != dir).map(|agent| agent.id.clone()).collect();
         let end = Instant::now() + START_PATIENCE;
         loop {
             if let Some(started) = self.started.last_mut() {
                 started.expect_running()?;
             }
-            let new = connected(api).await?.into_iter().find(|id| !before.contains(id) && !others.contains(id));
-            match new {
-                Some(id) => return Ok(id),
+            let is_new = |session: &Session| !before.contains(session) && !others.contains(&session.0);
+            match connected(api).await?.into_iter().find(is_new) {
+                Some((id, _)) => return Ok(id),
                 None if Instant::now() > end => return Err(UpError::NotJoined { number, log: dir.join("log") }),
                 None => sleep(LOOK_AGAIN).await,
             }
@@ -328,9 +329,13 @@ async fn end_tasks(api: &Api) {
     }
 }
 
-async fn connected(api: &Api) -> Result<Vec<String>, ApiError> {
-    let agents = endpoints::agents(api).await?;
-    Ok(agents.agents.into_iter().filter(|agent| agent.state == "connected").map(|agent| agent.id).collect())
+/// An agent's id and when it last came back: another for each of its sessions.
+type Session = (String, Option<f64>);
+
+async fn connected(api: &Api) -> Result<Vec<Session>, ApiError> {
+    let agents = endpoints::agents(api).await?.agents.into_iter();
+    // One that was killed counts as connected for a while.
+    Ok(agents.filter(|agent| agent.state == "connected").map(|agent| (agent.id, agent.reregistered)).collect())
 }
 
 async fn new_token(api: &Api) -> Result<String, ApiError> {
@@ -367,6 +372,19 @@ fn free_tcp(address: SocketAddr) -> Result<SocketAddr, UpError> {
 fn free_udp(address: SocketAddr) -> Result<SocketAddr, UpError> {
     let bound = UdpSocket::bind(address).and_then(|socket| socket.local_addr());
     bound.map_err(|source| UpError::InUse { address, flag: "--quic", source })
+}
+
+/// The address under which other machines reach a listener, as far as this machine can know.
+fn advertised(address: SocketAddr) -> SocketAddr {
+    if !address.ip().is_unspecified() {
+        return address;
+    }
+    // Nothing is sent: the kernel only looks up which own address leads to one far away (RFC 5737 has it as an example).
+    let own = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| {
+        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
+        socket.local_addr()
+    });
+    SocketAddr::new(own.map_or(Ipv4Addr::LOCALHOST.into(), |own| own.ip()), address.port())
 }
 
 /// The address under which this machine itself reaches a listener.

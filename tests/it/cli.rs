@@ -106,10 +106,10 @@ fn run_outlives_a_killed_control_plane() {
 fn lists_are_tables_or_json() {
     let cluster = Cluster::with_agent().unwrap();
     let scheduler = Scheduler::subscribe(cluster.http, &framework("listed"), Acknowledge::All).unwrap();
-    let offer = scheduler.wait_offer(0).unwrap();
+    let offer = scheduler.next_offer().unwrap();
     scheduler.launch(&offer, &[task("a-task", "echo said; sleep 600", &offer)]).unwrap();
     scheduler.wait_state("a-task", "TASK_RUNNING").unwrap();
-    scheduler.wait_offer(1).unwrap();
+    scheduler.next_offer().unwrap();
     for (list, wanted) in [
         ("agents", "connected"),
         ("frameworks", "listed"),
@@ -144,7 +144,7 @@ fn lists_are_tables_or_json() {
 fn logs_follow_a_task_to_its_end() {
     let cluster = Cluster::with_agent().unwrap();
     let scheduler = Scheduler::subscribe(cluster.http, &framework("followed"), Acknowledge::All).unwrap();
-    let offer = scheduler.wait_offer(0).unwrap();
+    let offer = scheduler.next_offer().unwrap();
     scheduler.launch(&offer, &[task("t", "for i in 1 2 3; do echo $i; sleep 0.3; done", &offer)]).unwrap();
     scheduler.wait_state("t", "TASK_RUNNING").unwrap();
     let logs = muster(&cluster.url(), &["tasks", "logs", "t", "--follow"]).unwrap();

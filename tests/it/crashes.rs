@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 fn with_two_tasks() -> (Cluster, Scheduler, [u32; 2]) {
     let cluster = Cluster::with_agent().unwrap();
     let scheduler = Scheduler::subscribe(cluster.http, &framework("e2e"), Acknowledge::All).unwrap();
-    let offer = scheduler.wait_offer(0).unwrap();
+    let offer = scheduler.next_offer().unwrap();
     let command = "echo $$; while [ ! -e go ]; do sleep 0.05; done; exit 7";
     scheduler.launch(&offer, &[task("first", command, &offer), task("second", command, &offer)]).unwrap();
     let pids = ["first", "second"].map(|id| {

@@ -137,7 +137,8 @@ fn a_port_in_use_and_an_unwritable_directory_are_named() {
         assert!(!status.success(), "case: {name}");
         assert!(said.contains(wanted), "case: {name}: must name {wanted}:\n{said}");
     }
-    let arguments = ["--control-plane", &quic, "--join", "x", "--work-dir", &below_file];
+    let token = Cluster::start().unwrap().new_token().unwrap();
+    let arguments = ["--control-plane", &quic, "--join", &token, "--work-dir", &below_file];
     let mut agent = Process::start("muster-agent", &arguments, &dir.path().join("agent.log")).unwrap();
     assert!(!agent.wait(Duration::from_secs(30)).unwrap().success());
     assert!(agent.output().contains(&below_file), "{}", agent.output());

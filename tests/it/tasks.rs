@@ -16,7 +16,7 @@ fn started() -> (Cluster, Scheduler) {
 
 /// Launches one command on the next offer and returns its last status.
 fn run(scheduler: &Scheduler, id: &str, command: &str, end: &str) -> Value {
-    let offer = scheduler.wait_offer(scheduler.events().len()).or_else(|_| scheduler.wait_offer(0)).unwrap();
+    let offer = scheduler.next_offer().unwrap();
     scheduler.launch(&offer, &[task(id, command, &offer)]).unwrap();
     scheduler.wait_state(id, end).unwrap()
 }
@@ -24,7 +24,7 @@ fn run(scheduler: &Scheduler, id: &str, command: &str, end: &str) -> Value {
 #[test]
 fn tasks_run_to_their_end_and_every_state_comes_once_in_order() {
     let (cluster, scheduler) = started();
-    let offer = scheduler.wait_offer(0).unwrap();
+    let offer = scheduler.next_offer().unwrap();
     let tasks =
         [task("good", "true", &offer), task("bad", "exit 4", &offer), task("crash", "kill -SEGV $$; sleep 5", &offer)];
     scheduler.launch(&offer, &tasks).unwrap();
@@ -48,7 +48,7 @@ fn tasks_run_to_their_end_and_every_state_comes_once_in_order() {
 #[test]
 fn a_task_gets_its_environment_and_its_sandbox() {
     let (cluster, scheduler) = started();
-    let offer = scheduler.wait_offer(0).unwrap();
+    let offer = scheduler.next_offer().unwrap();
     let mut info = task("env", "echo \"$GREETING\"; pwd; echo here >file; cat file; echo oops >&2", &offer);
     info["command"]["environment"] = json!({"variables": [{"name": "GREETING", "value": "hello"}]});
     scheduler.launch(&offer, &[info]).unwrap();
@@ -70,7 +70,7 @@ fn an_update_comes_again_until_it_is_acknowledged() {
     let mut cluster = Cluster::start().unwrap();
     cluster.add_agent_with("a", "cpus:1;mem:256", &["--update-retry-ms", "300"]).unwrap();
     let scheduler = Scheduler::subscribe(cluster.http, &framework("e2e"), Acknowledge::Nothing).unwrap();
-    let offer = scheduler.wait_offer(0).unwrap();
+    let offer = scheduler.next_offer().unwrap();
     scheduler.launch(&offer, &[task("t", "true", &offer)]).unwrap();
     let uuids = scheduler
         .wait("the same update twice", |events| {
@@ -85,7 +85,7 @@ fn an_update_comes_again_until_it_is_acknowledged() {
 #[test]
 fn a_kill_gives_the_task_its_grace_period() {
     let (cluster, scheduler) = started();
-    let offer = scheduler.wait_offer(0).unwrap();
+    let offer = scheduler.next_offer().unwrap();
     let polite = task("polite", "trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.1; done", &offer);
     let mut stubborn = task("stubborn", "trap '' TERM; echo up; while :; do sleep 0.1; done", &offer);
     stubborn["kill_policy"] = json!({"grace_period": {"nanoseconds": 500_000_000}});
@@ -104,13 +104,13 @@ fn a_kill_gives_the_task_its_grace_period() {
 #[test]
 fn more_than_the_offer_holds_is_an_error_and_uses_nothing() {
     let (cluster, scheduler) = started();
-    let offer = scheduler.wait_offer(0).unwrap();
+    let offer = scheduler.next_offer().unwrap();
     let mut info = task("big", "true", &offer);
     info["resources"] = json!([scalar("cpus", 1000.0), scalar("mem", 32.0)]);
     scheduler.launch(&offer, &[info]).unwrap();
     let status = scheduler.wait_state("big", "TASK_ERROR").unwrap();
     assert_eq!(status["reason"], "REASON_TASK_INVALID", "{status}");
-    let after = scheduler.wait_offer(scheduler.events().len() - 1).or_else(|_| scheduler.wait_offer(1)).unwrap();
+    let after = scheduler.next_offer().unwrap();
     assert_eq!(after["resources"], offer["resources"], "all must be free again");
     drop(cluster);
 }
@@ -118,11 +118,11 @@ fn more_than_the_offer_holds_is_an_error_and_uses_nothing() {
 #[test]
 fn a_second_task_of_one_id_is_refused_and_the_first_runs_on() {
     let (_cluster, scheduler) = started();
-    let offer = scheduler.wait_offer(0).unwrap();
+    let offer = scheduler.next_offer().unwrap();
     scheduler.launch(&offer, &[task("one", "sleep 600", &offer)]).unwrap();
     scheduler.wait_state("one", "TASK_RUNNING").unwrap();
     let before = scheduler.events().len();
-    let offer = scheduler.wait_offer(1).unwrap();
+    let offer = scheduler.next_offer().unwrap();
     scheduler.launch(&offer, &[task("one", "true", &offer)]).unwrap();
     scheduler
         .wait("the refusal", |events| {

@@ -1,6 +1,7 @@
 //! A framework as small as can be, over the public scheduler API in JSON. Acknowledges every update unless told not to.
 
 use std::{
+    collections::BTreeSet,
     net::SocketAddr,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
@@ -25,6 +26,8 @@ pub struct Scheduler {
     pub framework_id: String,
     stream_id: String,
     seen: Arc<Seen>,
+    /// Ids of offers that the test has had.
+    returned: Mutex<BTreeSet<String>>,
 }
 
 #[derive(Debug, Default)]
@@ -83,7 +86,8 @@ impl Scheduler {
         anyhow::ensure!(first["type"] == "SUBSCRIBED", "the first event is {first}");
         let framework_id = text(&first["subscribed"]["framework_id"]["value"])?;
         let seen = Arc::new(Seen::default());
-        let scheduler = Self { server, framework_id, stream_id, seen: Arc::clone(&seen) };
+        let returned = Mutex::default();
+        let scheduler = Self { server, framework_id, stream_id, seen: Arc::clone(&seen), returned };
         let caller =
             Caller { server, framework_id: scheduler.framework_id.clone(), stream_id: scheduler.stream_id.clone() };
         thread::spawn(move || {
@@ -144,16 +148,20 @@ impl Scheduler {
         }
     }
 
-    /// Waits for an offer that came after the first `after` events, and was not rescinded.
+    /// Waits for an offer that was not returned here before and was not rescinded.
     ///
     /// Errors: when none comes in time.
-    pub fn wait_offer(&self, after: usize) -> anyhow::Result<Value> {
-        self.wait("an offer", |events| {
-            let new = events.get(after..)?;
-            let rescinded: Vec<&Value> = new.iter().map(|event| &event["rescind"]["offer_id"]).collect();
-            let offers = new.iter().filter_map(|event| event["offers"]["offers"].as_array()).flatten();
-            offers.into_iter().find(|offer| !rescinded.contains(&&offer["id"])).cloned()
-        })
+    pub fn next_offer(&self) -> anyhow::Result<Value> {
+        let mut returned = self.returned.lock().unwrap_or_else(PoisonError::into_inner);
+        let offer = self.wait("an offer", |events| {
+            let rescinded: Vec<&Value> = events.iter().map(|event| &event["rescind"]["offer_id"]).collect();
+            let mut offers = events.iter().filter_map(|event| event["offers"]["offers"].as_array()).flatten();
+            offers
+                .find(|offer| !rescinded.contains(&&offer["id"]) && !returned.contains(&offer["id"].to_string()))
+                .cloned()
+        })?;
+        returned.insert(offer["id"].to_string());
+        Ok(offer)
     }
 
     /// The states of a task, in the order they came.

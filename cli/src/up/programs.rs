@@ -72,12 +72,14 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// A control plane with its state in `dir`.
-    pub(crate) fn control_plane(dir: &Path, listen: SocketAddr, quic: SocketAddr) -> Self {
+    pub(crate) fn control_plane(dir: &Path, listen: SocketAddr, quic: SocketAddr, advertised: SocketAddr) -> Self {
         let arguments = vec![
             "--listen".into(),
             listen.to_string().into(),
             "--quic".into(),
             quic.to_string().into(),
+            "--advertise".into(),
+            advertised.to_string().into(),
             "--data-dir".into(),
             dir.join("data").into(),
         ];
