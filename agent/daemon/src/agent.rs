@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use muster_agent_engine::AgentEngine;
 use muster_agent_engine::io::{AgentConfig, Input, Output};
 use muster_linux::cgroup::{Cgroups, Detected};
-use muster_linux::proc::{Machine, Users, boot_clock, boot_id};
+use muster_linux::proc::{Users, boot_clock, boot_id};
 use muster_linux::runtime_dir::{RuntimeDirError, RuntimeRoot};
 use muster_linux::supervisor::{Launcher, LauncherError};
 use muster_linux::{Missing, isolation_missing};
@@ -19,7 +19,7 @@ use muster_model::agent_message::FromAgent;
 use muster_model::record::{IdentityRecord, JournalEntry};
 use muster_model::time::Now;
 use muster_model::{Rng, Timestamp, Uuid, WallTime};
-use muster_transport::tls::{Authority, ClientTls, Identity};
+use muster_transport::tls::{ClientTls, Identity};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -29,16 +29,16 @@ use tracing::{debug, error, info, warn};
 
 use crate::config::Config;
 use crate::containers::Containers;
-use crate::declared::with_detected;
 use crate::files::{FileServer, RunningTasks};
 use crate::identity_file::{IdentityFile, IdentityFileError};
-use crate::join::{JoinError, Joined, Token, chain_of, join};
+use crate::join::{JoinError, chain_of};
 use crate::journal::{Journal, JournalError};
 use crate::limits::{CLEAN_UP_PAUSE, DRAIN_TIMEOUT, INBOX_MAX};
 use crate::link::{LinkEvent, LinkOrder, LinkSettings};
 use crate::perform::Performer;
 use crate::recovery::{Places, find};
 use crate::reports::Reporter;
+use crate::start::{become_agent, describe, read_authority};
 use crate::watch::watch;
 use crate::work_dir::{WorkDir, WorkDirError};
 
@@ -62,7 +62,7 @@ pub enum AgentError {
     Cgroup(#[from] muster_linux::cgroup::CgroupError),
     /// The identity file is unusable.
     #[error("cannot tell who this agent is")]
-    Identity(#[from] IdentityFileError),
+    Identity(#[source] Box<IdentityFileError>),
     /// The journal is unusable.
     #[error("cannot use the journal")]
     Journal(#[from] JournalError),
@@ -104,6 +104,12 @@ pub enum AgentError {
         #[source]
         source: std::io::Error,
     },
+}
+
+impl From<IdentityFileError> for AgentError {
+    fn from(error: IdentityFileError) -> Self {
+        Self::Identity(Box::new(error))
+    }
 }
 
 /// What a start has prepared.
@@ -174,80 +180,6 @@ async fn stopped(signal: &mut std::io::Result<Signal>) {
         Ok(signal) => drop(signal.recv().await),
         Err(_) => std::future::pending().await,
     }
-}
-
-/// What the agent says of itself.
-async fn describe(config: &Config, missing: &[Missing]) -> Result<AgentInfo, AgentError> {
-    let machine = Machine::detect(&config.work_dir)?;
-    let hostname = config.hostname.clone().unwrap_or(machine.hostname);
-    let ip = match config.ip {
-        Some(ip) => ip,
-        None => address_towards(config.control_plane.first()).await,
-    };
-    let mut missing: Vec<Arc<str>> = missing.iter().map(|one| Arc::from(one.to_string())).collect();
-    missing.dedup();
-    Ok(AgentInfo {
-        hostname: hostname.into(),
-        ip: ip.to_string().into(),
-        port: config.port,
-        total: with_detected(&config.resources, machine.cpus, machine.memory_mib, machine.disk_mib),
-        attributes: config.attributes.clone(),
-        version: env!("CARGO_PKG_VERSION").into(),
-        missing_isolation: missing,
-    })
-}
-
-/// The local address that packets to the control plane would leave from; loopback when there is no way.
-async fn address_towards(control_plane: Option<&String>) -> std::net::IpAddr {
-    let loopback = std::net::IpAddr::from(std::net::Ipv4Addr::LOCALHOST);
-    let Some(address) = control_plane else { return loopback };
-    let Ok(found) = muster_transport::resolve::Resolver::system().lookup(address).await else { return loopback };
-    let asked = found.into_iter().find_map(|socket| {
-        let wildcard = if socket.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
-        // Connecting a UDP socket sends nothing; it only chooses a route.
-        let probe = std::net::UdpSocket::bind(wildcard).ok()?;
-        probe.connect(socket).ok()?;
-        probe.local_addr().ok().map(|local| local.ip())
-    });
-    asked.unwrap_or(loopback)
-}
-
-/// Joins with the token, as often as it takes, and puts the new agent on disk; the key file last.
-async fn become_agent(
-    config: &Config,
-    work_dir: &WorkDir,
-    identity_file: &mut IdentityFile,
-    info: &Arc<AgentInfo>,
-    seed: &mut Rng,
-) -> Result<IdentityRecord, AgentError> {
-    let token = config.join.as_deref().and_then(|text| Token::parse(text).ok()).ok_or(AgentError::NoToken)?;
-    if config.control_plane.is_empty() {
-        return Err(AgentError::NoAddress);
-    }
-    let nonce = Uuid::from_random(seed.bytes16());
-    let mut pause = config.reconnect;
-    let joined: Joined = loop {
-        match join(work_dir, &token, &config.control_plane, info, nonce).await {
-            Ok(joined) => break joined,
-            Err(error) if error.may_retry() => {
-                warn!(error = %chain_of(&error), "cannot join yet");
-                sleep(pause).await;
-                pause = (pause * 2).min(config.reconnect_max);
-            }
-            Err(error) => return Err(error.into()),
-        }
-    };
-    let record = IdentityRecord {
-        agent_id: joined.agent_id.clone(),
-        highest_fence: muster_model::fence::Fence::default(),
-        ratchet_token: None,
-        addresses: vec![joined.address.as_str().into()],
-    };
-    Journal::create(&work_dir.journal_file(), &joined.agent_id)?;
-    identity_file.write(&record)?;
-    joined.keep(work_dir)?;
-    info!(agent_id = %joined.agent_id, address = %joined.address, "joined the cluster");
-    Ok(record)
 }
 
 /// The running agent.
@@ -579,6 +511,9 @@ impl Agent {
             }
         };
         self.engine.handle(input, now());
+        if self.engine.summary().journal_doubt.is_none() {
+            self.journal.settle_doubt();
+        }
     }
 
     fn send(&mut self, message: FromAgent) {
@@ -623,14 +558,6 @@ impl Agent {
         self.link.close();
         let _given_up = tokio::time::timeout(DRAIN_TIMEOUT * 2, self.link_task).await;
     }
-}
-
-fn read_authority(work_dir: &WorkDir) -> Result<Authority, AgentError> {
-    let path = work_dir.authority_file();
-    let failed =
-        |source: Box<dyn std::error::Error + Send + Sync>| AgentError::Authority { path: path.clone(), source };
-    let pem = std::fs::read(&path).map_err(|error| failed(error.into()))?;
-    Authority::from_pem(&pem).map_err(|error| failed(error.into()))
 }
 
 fn length(duration: Duration) -> muster_model::Duration {

@@ -33,7 +33,7 @@ pub(crate) enum Phase {
     /// The launcher was asked.
     Starting,
     /// Its supervisor (or, orphaned, its task) is watched.
-    Running { container: Container, usage: UsageReader },
+    Running { container: Container, usage: Box<UsageReader> },
     /// It has ended and was reported.
     Ended,
 }
@@ -85,7 +85,7 @@ impl Containers {
         let watched = container.fd().try_clone_to_owned()?;
         let watched = watch(watched, Interest::READABLE)?;
         tokio::spawn(tell_end(watched, id.clone(), self.ended.clone()));
-        let usage = UsageReader::open(container.group());
+        let usage = Box::new(UsageReader::open(container.group()));
         tracked.group = container.group().clone();
         tracked.phase = Phase::Running { container, usage };
         Ok(())

@@ -32,7 +32,7 @@ pub enum IdentityFileError {
         second: PathBuf,
         /// What is wrong with the first.
         #[source]
-        source: WireError,
+        source: Box<WireError>,
     },
     /// The record cannot be encoded.
     #[error("cannot encode the identity")]
@@ -67,7 +67,7 @@ impl IdentityFile {
             Ok((write, record)) => Ok((Self { paths, write }, Some(record))),
             Err(source) => {
                 let [first, second] = paths;
-                Err(IdentityFileError::Damaged { first, second, source })
+                Err(IdentityFileError::Damaged { first, second, source: Box::new(source) })
             }
         }
     }

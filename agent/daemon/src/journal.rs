@@ -98,7 +98,7 @@ impl Journal {
     /// Opens the journal and reads it. A torn tail is cut. When the middle is damaged a copy of the file is kept beside it
     /// (`journal.damaged-<n>`), the file ends at the last good frame, and the doubt says what is lost. A missing or empty
     /// file is in doubt too: an agent that has joined always had one. A doubt stands in `journal.doubt`, over restarts, until
-    /// an operator removes that file.
+    /// [`Self::settle_doubt`].
     ///
     /// Errors: [`JournalError`].
     pub fn open(path: &Path, agent_id: &AgentId) -> Result<(Self, Replayed), JournalError> {
@@ -106,8 +106,7 @@ impl Journal {
         let doubt_path = path.with_extension("doubt");
         let io = |what: &'static str| move |source| JournalError::Io { what, path: path.to_path_buf(), source };
         if let Some(doubt) = &replayed.doubt {
-            let settle = format!("{doubt}; remove {} once that is settled", doubt_path.display());
-            replace_file(&doubt_path, settle.as_bytes()).map_err(io("write the doubt about"))?;
+            replace_file(&doubt_path, doubt.as_bytes()).map_err(io("write the doubt about"))?;
         }
         match std::fs::read_to_string(&doubt_path) {
             Ok(doubt) => replayed.doubt = Some(Arc::from(doubt)),
@@ -175,6 +174,12 @@ impl Journal {
             poisoned: None,
         };
         Ok((journal, Replayed { entries, doubt, torn_bytes }))
+    }
+
+    /// The journal is trusted again: the control plane has shown a newer fence, so nothing that was lost can be ordered twice.
+    pub fn settle_doubt(&self) {
+        // Absent but after damage; left behind by a failure it is settled again after the next start.
+        let _absent = std::fs::remove_file(self.path.with_extension("doubt"));
     }
 
     /// Bytes journalled over the agent's life.
@@ -335,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_in_the_middle_is_said_until_an_operator_decides_and_a_copy_kept() {
+    fn damage_in_the_middle_is_said_until_it_is_settled_and_a_copy_kept() {
         let (dir, path) = journal();
         let first_frames = Journal::create(&dir.path().join("other"), &id()).unwrap().length;
         let mut bytes = std::fs::read(&path).unwrap();
@@ -346,9 +351,9 @@ mod tests {
         let doubt = replayed.doubt.expect("damage");
         assert!(doubt.contains("damaged after byte") && doubt.contains("journal.damaged-1"), "{doubt}");
         assert_eq!(std::fs::read(dir.path().join("journal.damaged-1")).unwrap(), bytes);
-        let (_, again) = Journal::open(&path, &id()).unwrap();
+        let (again_open, again) = Journal::open(&path, &id()).unwrap();
         assert_eq!(again.doubt, Some(doubt), "a restart does not settle it");
-        std::fs::remove_file(dir.path().join("journal.doubt")).unwrap();
+        again_open.settle_doubt();
         let (_, settled) = Journal::open(&path, &id()).unwrap();
         assert_eq!(settled.doubt, None);
     }

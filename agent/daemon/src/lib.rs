@@ -19,5 +19,6 @@ mod link;
 mod perform;
 mod recovery;
 mod reports;
+mod start;
 mod watch;
 mod work_dir;
