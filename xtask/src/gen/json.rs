@@ -189,10 +189,11 @@ impl Printer<'_> {
         if required.len() > 64 {
             bail!("more than 64 required fields; the reader counts them in a u64");
         }
-        writeln!(out, "    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {{")?;
+        writeln!(
+            out,
+            "    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {{"
+        )?;
         writeln!(out, "        const KEYS: &[&str] = &[{}];", keys.join(", "))?;
-        let mut_if = if fields.is_empty() { "" } else { "mut " };
-        writeln!(out, "        let {mut_if}message = Self::default();")?;
         writeln!(out, "        let mut object = reader.open_object()?;")?;
         writeln!(
             out,
@@ -204,37 +205,37 @@ impl Printer<'_> {
             let enum_path = enum_path(field.proto, self.package);
             let take = match (&field.kind, enum_path) {
                 (Kind::Required, None) => {
-                    let text = format!("{{ message.{name} = reader.value()?; object.seen |= 1 << {bit}; }}");
+                    let text = format!("reader.required(&mut self.{name}, &mut object, {bit})?,");
                     bit += 1;
                     text
                 }
                 (Kind::Required, Some(path)) => {
                     let text = format!(
-                        "{{ message.{name} = reader.required_name(|s| {path}::from_str_name(s).map(|v| v as i32))?; object.seen |= 1 << {bit}; }}"
+                        "{{ self.{name} = reader.required_name(|s| {path}::from_str_name(s).map(|v| v as i32))?; object.seen |= 1 << {bit}; }}"
                     );
                     bit += 1;
                     text
                 }
-                (Kind::Optional { .. }, None) => format!("message.{name} = Some(reader.value()?),"),
+                (Kind::Optional { .. }, None) => format!("reader.optional(&mut self.{name})?,"),
                 (Kind::Optional { .. }, Some(path)) => {
                     format!(
-                        "if let Some(v) = reader.name(|s| {path}::from_str_name(s).map(|v| v as i32))? {{ message.{name} = Some(v); }}"
+                        "if let Some(v) = reader.name(|s| {path}::from_str_name(s).map(|v| v as i32))? {{ self.{name} = Some(v); }}"
                     )
                 }
-                (Kind::Repeated, None) => format!("message.{name} = reader.list()?,"),
+                (Kind::Repeated, None) => format!("self.{name} = reader.list()?,"),
                 (Kind::Repeated, Some(path)) => {
-                    format!("message.{name} = reader.names(|s| {path}::from_str_name(s).map(|v| v as i32))?,")
+                    format!("self.{name} = reader.names(|s| {path}::from_str_name(s).map(|v| v as i32))?,")
                 }
-                (Kind::Map { .. }, _) => format!("message.{name} = reader.map()?,"),
+                (Kind::Map { .. }, _) => format!("self.{name} = reader.map()?,"),
                 (Kind::OneOf { holder, holder_type }, None) => {
                     format!(
-                        "message.{holder} = Some({holder_type}::{}(reader.value()?)),",
+                        "self.{holder} = Some({holder_type}::{}(reader.value()?)),",
                         type_name(field.proto.name())
                     )
                 }
                 (Kind::OneOf { holder, holder_type }, Some(path)) => {
                     format!(
-                        "if let Some(v) = reader.name(|s| {path}::from_str_name(s).map(|v| v as i32))? {{ message.{holder} = Some({holder_type}::{}(v)); }}",
+                        "if let Some(v) = reader.name(|s| {path}::from_str_name(s).map(|v| v as i32))? {{ self.{holder} = Some({holder_type}::{}(v)); }}",
                         type_name(field.proto.name())
                     )
                 }
@@ -243,7 +244,7 @@ impl Printer<'_> {
         }
         writeln!(out, "                _ => reader.skip()?,\n            }}\n        }}")?;
         let names: Vec<String> = required.iter().map(|field| format!("\"{}\"", field.proto.name())).collect();
-        writeln!(out, "        reader.close_object(object, &[{}]);\n        Ok(message)\n    }}", names.join(", "))?;
+        writeln!(out, "        reader.close_object(object, &[{}]);\n        Ok(())\n    }}", names.join(", "))?;
         Ok(())
     }
 

@@ -72,39 +72,38 @@ impl crate::json::Json for Call {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["type", "get_metrics", "set_logging_level", "list_files", "read_file", "get_containers", "launch_nested_container", "wait_nested_container", "kill_nested_container", "remove_nested_container", "launch_nested_container_session", "attach_container_input", "attach_container_output", "launch_container", "wait_container", "kill_container", "remove_container", "add_resource_provider_config", "update_resource_provider_config", "remove_resource_provider_config", "mark_resource_provider_gone", "prune_images"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => if let Some(v) = reader.name(|s| call::Type::from_str_name(s).map(|v| v as i32))? { message.r#type = Some(v); }
-                1 => message.get_metrics = Some(reader.value()?),
-                2 => message.set_logging_level = Some(reader.value()?),
-                3 => message.list_files = Some(reader.value()?),
-                4 => message.read_file = Some(reader.value()?),
-                5 => message.get_containers = Some(reader.value()?),
-                6 => message.launch_nested_container = Some(reader.value()?),
-                7 => message.wait_nested_container = Some(reader.value()?),
-                8 => message.kill_nested_container = Some(reader.value()?),
-                9 => message.remove_nested_container = Some(reader.value()?),
-                10 => message.launch_nested_container_session = Some(reader.value()?),
-                11 => message.attach_container_input = Some(reader.value()?),
-                12 => message.attach_container_output = Some(reader.value()?),
-                13 => message.launch_container = Some(reader.value()?),
-                14 => message.wait_container = Some(reader.value()?),
-                15 => message.kill_container = Some(reader.value()?),
-                16 => message.remove_container = Some(reader.value()?),
-                17 => message.add_resource_provider_config = Some(reader.value()?),
-                18 => message.update_resource_provider_config = Some(reader.value()?),
-                19 => message.remove_resource_provider_config = Some(reader.value()?),
-                20 => message.mark_resource_provider_gone = Some(reader.value()?),
-                21 => message.prune_images = Some(reader.value()?),
+                0 => if let Some(v) = reader.name(|s| call::Type::from_str_name(s).map(|v| v as i32))? { self.r#type = Some(v); }
+                1 => reader.optional(&mut self.get_metrics)?,
+                2 => reader.optional(&mut self.set_logging_level)?,
+                3 => reader.optional(&mut self.list_files)?,
+                4 => reader.optional(&mut self.read_file)?,
+                5 => reader.optional(&mut self.get_containers)?,
+                6 => reader.optional(&mut self.launch_nested_container)?,
+                7 => reader.optional(&mut self.wait_nested_container)?,
+                8 => reader.optional(&mut self.kill_nested_container)?,
+                9 => reader.optional(&mut self.remove_nested_container)?,
+                10 => reader.optional(&mut self.launch_nested_container_session)?,
+                11 => reader.optional(&mut self.attach_container_input)?,
+                12 => reader.optional(&mut self.attach_container_output)?,
+                13 => reader.optional(&mut self.launch_container)?,
+                14 => reader.optional(&mut self.wait_container)?,
+                15 => reader.optional(&mut self.kill_container)?,
+                16 => reader.optional(&mut self.remove_container)?,
+                17 => reader.optional(&mut self.add_resource_provider_config)?,
+                18 => reader.optional(&mut self.update_resource_provider_config)?,
+                19 => reader.optional(&mut self.remove_resource_provider_config)?,
+                20 => reader.optional(&mut self.mark_resource_provider_gone)?,
+                21 => reader.optional(&mut self.prune_images)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -146,18 +145,17 @@ impl crate::json::Json for call::GetMetrics {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["timeout"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.timeout = Some(reader.value()?),
+                0 => reader.optional(&mut self.timeout)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -177,19 +175,18 @@ impl crate::json::Json for call::SetLoggingLevel {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["level", "duration"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.level = reader.value()?; object.seen |= 1 << 0; }
-                1 => { message.duration = reader.value()?; object.seen |= 1 << 1; }
+                0 => reader.required(&mut self.level, &mut object, 0)?,
+                1 => reader.required(&mut self.duration, &mut object, 1)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["level", "duration"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -209,18 +206,17 @@ impl crate::json::Json for call::ListFiles {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["path"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.path = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.path, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["path"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -243,20 +239,19 @@ impl crate::json::Json for call::ReadFile {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["path", "offset", "length"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.path = reader.value()?; object.seen |= 1 << 0; }
-                1 => { message.offset = reader.value()?; object.seen |= 1 << 1; }
-                2 => message.length = Some(reader.value()?),
+                0 => reader.required(&mut self.path, &mut object, 0)?,
+                1 => reader.required(&mut self.offset, &mut object, 1)?,
+                2 => reader.optional(&mut self.length)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["path", "offset"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -282,19 +277,18 @@ impl crate::json::Json for call::GetContainers {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["show_nested", "show_standalone"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.show_nested = Some(reader.value()?),
-                1 => message.show_standalone = Some(reader.value()?),
+                0 => reader.optional(&mut self.show_nested)?,
+                1 => reader.optional(&mut self.show_standalone)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -320,20 +314,19 @@ impl crate::json::Json for call::LaunchNestedContainer {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["container_id", "command", "container"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.container_id = reader.value()?; object.seen |= 1 << 0; }
-                1 => message.command = Some(reader.value()?),
-                2 => message.container = Some(reader.value()?),
+                0 => reader.required(&mut self.container_id, &mut object, 0)?,
+                1 => reader.optional(&mut self.command)?,
+                2 => reader.optional(&mut self.container)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["container_id"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -354,18 +347,17 @@ impl crate::json::Json for call::WaitNestedContainer {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["container_id"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.container_id = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.container_id, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["container_id"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -387,19 +379,18 @@ impl crate::json::Json for call::KillNestedContainer {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["container_id", "signal"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.container_id = reader.value()?; object.seen |= 1 << 0; }
-                1 => message.signal = Some(reader.value()?),
+                0 => reader.required(&mut self.container_id, &mut object, 0)?,
+                1 => reader.optional(&mut self.signal)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["container_id"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -419,18 +410,17 @@ impl crate::json::Json for call::RemoveNestedContainer {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["container_id"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.container_id = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.container_id, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["container_id"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -455,20 +445,19 @@ impl crate::json::Json for call::LaunchNestedContainerSession {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["container_id", "command", "container"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.container_id = reader.value()?; object.seen |= 1 << 0; }
-                1 => message.command = Some(reader.value()?),
-                2 => message.container = Some(reader.value()?),
+                0 => reader.required(&mut self.container_id, &mut object, 0)?,
+                1 => reader.optional(&mut self.command)?,
+                2 => reader.optional(&mut self.container)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["container_id"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -497,20 +486,19 @@ impl crate::json::Json for call::AttachContainerInput {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["type", "container_id", "process_io"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => if let Some(v) = reader.name(|s| call::attach_container_input::Type::from_str_name(s).map(|v| v as i32))? { message.r#type = Some(v); }
-                1 => message.container_id = Some(reader.value()?),
-                2 => message.process_io = Some(reader.value()?),
+                0 => if let Some(v) = reader.name(|s| call::attach_container_input::Type::from_str_name(s).map(|v| v as i32))? { self.r#type = Some(v); }
+                1 => reader.optional(&mut self.container_id)?,
+                2 => reader.optional(&mut self.process_io)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -531,18 +519,17 @@ impl crate::json::Json for call::AttachContainerOutput {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["container_id"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.container_id = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.container_id, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["container_id"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -569,22 +556,21 @@ impl crate::json::Json for call::LaunchContainer {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["container_id", "command", "resources", "container", "limits"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.container_id = reader.value()?; object.seen |= 1 << 0; }
-                1 => message.command = Some(reader.value()?),
-                2 => message.resources = reader.list()?,
-                3 => message.container = Some(reader.value()?),
-                4 => message.limits = reader.map()?,
+                0 => reader.required(&mut self.container_id, &mut object, 0)?,
+                1 => reader.optional(&mut self.command)?,
+                2 => self.resources = reader.list()?,
+                3 => reader.optional(&mut self.container)?,
+                4 => self.limits = reader.map()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["container_id"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -607,18 +593,17 @@ impl crate::json::Json for call::WaitContainer {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["container_id"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.container_id = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.container_id, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["container_id"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -640,19 +625,18 @@ impl crate::json::Json for call::KillContainer {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["container_id", "signal"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.container_id = reader.value()?; object.seen |= 1 << 0; }
-                1 => message.signal = Some(reader.value()?),
+                0 => reader.required(&mut self.container_id, &mut object, 0)?,
+                1 => reader.optional(&mut self.signal)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["container_id"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -672,18 +656,17 @@ impl crate::json::Json for call::RemoveContainer {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["container_id"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.container_id = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.container_id, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["container_id"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -702,18 +685,17 @@ impl crate::json::Json for call::AddResourceProviderConfig {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["info"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.info = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.info, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["info"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -732,18 +714,17 @@ impl crate::json::Json for call::UpdateResourceProviderConfig {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["info"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.info = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.info, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["info"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -763,19 +744,18 @@ impl crate::json::Json for call::RemoveResourceProviderConfig {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["type", "name"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.r#type = reader.value()?; object.seen |= 1 << 0; }
-                1 => { message.name = reader.value()?; object.seen |= 1 << 1; }
+                0 => reader.required(&mut self.r#type, &mut object, 0)?,
+                1 => reader.required(&mut self.name, &mut object, 1)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["type", "name"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -795,18 +775,17 @@ impl crate::json::Json for call::MarkResourceProviderGone {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["resource_provider_id"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.resource_provider_id = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.resource_provider_id, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["resource_provider_id"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -825,18 +804,17 @@ impl crate::json::Json for call::PruneImages {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["excluded_images"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.excluded_images = reader.list()?,
+                0 => self.excluded_images = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -908,35 +886,34 @@ impl crate::json::Json for Response {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["type", "get_health", "get_flags", "get_version", "get_metrics", "get_logging_level", "list_files", "read_file", "get_state", "get_containers", "get_frameworks", "get_executors", "get_operations", "get_tasks", "get_agent", "get_resource_providers", "wait_nested_container", "wait_container"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => if let Some(v) = reader.name(|s| response::Type::from_str_name(s).map(|v| v as i32))? { message.r#type = Some(v); }
-                1 => message.get_health = Some(reader.value()?),
-                2 => message.get_flags = Some(reader.value()?),
-                3 => message.get_version = Some(reader.value()?),
-                4 => message.get_metrics = Some(reader.value()?),
-                5 => message.get_logging_level = Some(reader.value()?),
-                6 => message.list_files = Some(reader.value()?),
-                7 => message.read_file = Some(reader.value()?),
-                8 => message.get_state = Some(reader.value()?),
-                9 => message.get_containers = Some(reader.value()?),
-                10 => message.get_frameworks = Some(reader.value()?),
-                11 => message.get_executors = Some(reader.value()?),
-                12 => message.get_operations = Some(reader.value()?),
-                13 => message.get_tasks = Some(reader.value()?),
-                14 => message.get_agent = Some(reader.value()?),
-                15 => message.get_resource_providers = Some(reader.value()?),
-                16 => message.wait_nested_container = Some(reader.value()?),
-                17 => message.wait_container = Some(reader.value()?),
+                0 => if let Some(v) = reader.name(|s| response::Type::from_str_name(s).map(|v| v as i32))? { self.r#type = Some(v); }
+                1 => reader.optional(&mut self.get_health)?,
+                2 => reader.optional(&mut self.get_flags)?,
+                3 => reader.optional(&mut self.get_version)?,
+                4 => reader.optional(&mut self.get_metrics)?,
+                5 => reader.optional(&mut self.get_logging_level)?,
+                6 => reader.optional(&mut self.list_files)?,
+                7 => reader.optional(&mut self.read_file)?,
+                8 => reader.optional(&mut self.get_state)?,
+                9 => reader.optional(&mut self.get_containers)?,
+                10 => reader.optional(&mut self.get_frameworks)?,
+                11 => reader.optional(&mut self.get_executors)?,
+                12 => reader.optional(&mut self.get_operations)?,
+                13 => reader.optional(&mut self.get_tasks)?,
+                14 => reader.optional(&mut self.get_agent)?,
+                15 => reader.optional(&mut self.get_resource_providers)?,
+                16 => reader.optional(&mut self.wait_nested_container)?,
+                17 => reader.optional(&mut self.wait_container)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -972,18 +949,17 @@ impl crate::json::Json for response::GetHealth {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["healthy"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.healthy = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.healthy, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["healthy"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1002,18 +978,17 @@ impl crate::json::Json for response::GetFlags {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["flags"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.flags = reader.list()?,
+                0 => self.flags = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1032,18 +1007,17 @@ impl crate::json::Json for response::GetVersion {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["version_info"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.version_info = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.version_info, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["version_info"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1062,18 +1036,17 @@ impl crate::json::Json for response::GetMetrics {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["metrics"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.metrics = reader.list()?,
+                0 => self.metrics = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1092,18 +1065,17 @@ impl crate::json::Json for response::GetLoggingLevel {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["level"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.level = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.level, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["level"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1122,18 +1094,17 @@ impl crate::json::Json for response::ListFiles {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["file_infos"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.file_infos = reader.list()?,
+                0 => self.file_infos = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1153,19 +1124,18 @@ impl crate::json::Json for response::ReadFile {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["size", "data"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.size = reader.value()?; object.seen |= 1 << 0; }
-                1 => { message.data = reader.value()?; object.seen |= 1 << 1; }
+                0 => reader.required(&mut self.size, &mut object, 0)?,
+                1 => reader.required(&mut self.data, &mut object, 1)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["size", "data"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1193,20 +1163,19 @@ impl crate::json::Json for response::GetState {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["get_tasks", "get_executors", "get_frameworks"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.get_tasks = Some(reader.value()?),
-                1 => message.get_executors = Some(reader.value()?),
-                2 => message.get_frameworks = Some(reader.value()?),
+                0 => reader.optional(&mut self.get_tasks)?,
+                1 => reader.optional(&mut self.get_executors)?,
+                2 => reader.optional(&mut self.get_frameworks)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1227,18 +1196,17 @@ impl crate::json::Json for response::GetContainers {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["containers"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.containers = reader.list()?,
+                0 => self.containers = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1272,23 +1240,22 @@ impl crate::json::Json for response::get_containers::Container {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["framework_id", "executor_id", "executor_name", "container_id", "container_status", "resource_statistics"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.framework_id = Some(reader.value()?),
-                1 => message.executor_id = Some(reader.value()?),
-                2 => message.executor_name = Some(reader.value()?),
-                3 => { message.container_id = reader.value()?; object.seen |= 1 << 0; }
-                4 => message.container_status = Some(reader.value()?),
-                5 => message.resource_statistics = Some(reader.value()?),
+                0 => reader.optional(&mut self.framework_id)?,
+                1 => reader.optional(&mut self.executor_id)?,
+                2 => reader.optional(&mut self.executor_name)?,
+                3 => reader.required(&mut self.container_id, &mut object, 0)?,
+                4 => reader.optional(&mut self.container_status)?,
+                5 => reader.optional(&mut self.resource_statistics)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["container_id"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1313,19 +1280,18 @@ impl crate::json::Json for response::GetFrameworks {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["frameworks", "completed_frameworks"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.frameworks = reader.list()?,
-                1 => message.completed_frameworks = reader.list()?,
+                0 => self.frameworks = reader.list()?,
+                1 => self.completed_frameworks = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1345,18 +1311,17 @@ impl crate::json::Json for response::get_frameworks::Framework {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["framework_info"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.framework_info = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.framework_info, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["framework_info"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1376,19 +1341,18 @@ impl crate::json::Json for response::GetExecutors {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["executors", "completed_executors"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.executors = reader.list()?,
-                1 => message.completed_executors = reader.list()?,
+                0 => self.executors = reader.list()?,
+                1 => self.completed_executors = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1408,18 +1372,17 @@ impl crate::json::Json for response::get_executors::Executor {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["executor_info"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.executor_info = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.executor_info, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["executor_info"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1438,18 +1401,17 @@ impl crate::json::Json for response::GetOperations {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["operations"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.operations = reader.list()?,
+                0 => self.operations = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1472,22 +1434,21 @@ impl crate::json::Json for response::GetTasks {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["pending_tasks", "queued_tasks", "launched_tasks", "terminated_tasks", "completed_tasks"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.pending_tasks = reader.list()?,
-                1 => message.queued_tasks = reader.list()?,
-                2 => message.launched_tasks = reader.list()?,
-                3 => message.terminated_tasks = reader.list()?,
-                4 => message.completed_tasks = reader.list()?,
+                0 => self.pending_tasks = reader.list()?,
+                1 => self.queued_tasks = reader.list()?,
+                2 => self.launched_tasks = reader.list()?,
+                3 => self.terminated_tasks = reader.list()?,
+                4 => self.completed_tasks = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1518,20 +1479,19 @@ impl crate::json::Json for response::GetAgent {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["agent_info", "drain_config", "estimated_drain_start_time"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.agent_info = Some(reader.value()?),
-                1 => message.drain_config = Some(reader.value()?),
-                2 => message.estimated_drain_start_time = Some(reader.value()?),
+                0 => reader.optional(&mut self.agent_info)?,
+                1 => reader.optional(&mut self.drain_config)?,
+                2 => reader.optional(&mut self.estimated_drain_start_time)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1552,18 +1512,17 @@ impl crate::json::Json for response::GetResourceProviders {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["resource_providers"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.resource_providers = reader.list()?,
+                0 => self.resource_providers = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1583,19 +1542,18 @@ impl crate::json::Json for response::get_resource_providers::ResourceProvider {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["resource_provider_info", "total_resources"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.resource_provider_info = reader.value()?; object.seen |= 1 << 0; }
-                1 => message.total_resources = reader.list()?,
+                0 => reader.required(&mut self.resource_provider_info, &mut object, 0)?,
+                1 => self.total_resources = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["resource_provider_info"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1629,22 +1587,21 @@ impl crate::json::Json for response::WaitNestedContainer {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["exit_status", "state", "reason", "limitation", "message"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.exit_status = Some(reader.value()?),
-                1 => if let Some(v) = reader.name(|s| super::TaskState::from_str_name(s).map(|v| v as i32))? { message.state = Some(v); }
-                2 => if let Some(v) = reader.name(|s| super::task_status::Reason::from_str_name(s).map(|v| v as i32))? { message.reason = Some(v); }
-                3 => message.limitation = Some(reader.value()?),
-                4 => message.message = Some(reader.value()?),
+                0 => reader.optional(&mut self.exit_status)?,
+                1 => if let Some(v) = reader.name(|s| super::TaskState::from_str_name(s).map(|v| v as i32))? { self.state = Some(v); }
+                2 => if let Some(v) = reader.name(|s| super::task_status::Reason::from_str_name(s).map(|v| v as i32))? { self.reason = Some(v); }
+                3 => reader.optional(&mut self.limitation)?,
+                4 => reader.optional(&mut self.message)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1681,22 +1638,21 @@ impl crate::json::Json for response::WaitContainer {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["exit_status", "state", "reason", "limitation", "message"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.exit_status = Some(reader.value()?),
-                1 => if let Some(v) = reader.name(|s| super::TaskState::from_str_name(s).map(|v| v as i32))? { message.state = Some(v); }
-                2 => if let Some(v) = reader.name(|s| super::task_status::Reason::from_str_name(s).map(|v| v as i32))? { message.reason = Some(v); }
-                3 => message.limitation = Some(reader.value()?),
-                4 => message.message = Some(reader.value()?),
+                0 => reader.optional(&mut self.exit_status)?,
+                1 => if let Some(v) = reader.name(|s| super::TaskState::from_str_name(s).map(|v| v as i32))? { self.state = Some(v); }
+                2 => if let Some(v) = reader.name(|s| super::task_status::Reason::from_str_name(s).map(|v| v as i32))? { self.reason = Some(v); }
+                3 => reader.optional(&mut self.limitation)?,
+                4 => reader.optional(&mut self.message)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1727,20 +1683,19 @@ impl crate::json::Json for ProcessIo {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["type", "data", "control"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => if let Some(v) = reader.name(|s| process_io::Type::from_str_name(s).map(|v| v as i32))? { message.r#type = Some(v); }
-                1 => message.data = Some(reader.value()?),
-                2 => message.control = Some(reader.value()?),
+                0 => if let Some(v) = reader.name(|s| process_io::Type::from_str_name(s).map(|v| v as i32))? { self.r#type = Some(v); }
+                1 => reader.optional(&mut self.data)?,
+                2 => reader.optional(&mut self.control)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1766,19 +1721,18 @@ impl crate::json::Json for process_io::Data {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["type", "data"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => if let Some(v) = reader.name(|s| process_io::data::Type::from_str_name(s).map(|v| v as i32))? { message.r#type = Some(v); }
-                1 => message.data = Some(reader.value()?),
+                0 => if let Some(v) = reader.name(|s| process_io::data::Type::from_str_name(s).map(|v| v as i32))? { self.r#type = Some(v); }
+                1 => reader.optional(&mut self.data)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1806,20 +1760,19 @@ impl crate::json::Json for process_io::Control {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["type", "tty_info", "heartbeat"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => if let Some(v) = reader.name(|s| process_io::control::Type::from_str_name(s).map(|v| v as i32))? { message.r#type = Some(v); }
-                1 => message.tty_info = Some(reader.value()?),
-                2 => message.heartbeat = Some(reader.value()?),
+                0 => if let Some(v) = reader.name(|s| process_io::control::Type::from_str_name(s).map(|v| v as i32))? { self.r#type = Some(v); }
+                1 => reader.optional(&mut self.tty_info)?,
+                2 => reader.optional(&mut self.heartbeat)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1842,18 +1795,17 @@ impl crate::json::Json for process_io::control::Heartbeat {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["interval"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.interval = Some(reader.value()?),
+                0 => reader.optional(&mut self.interval)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 

@@ -9,20 +9,19 @@ impl crate::json::Json for InverseOfferStatus {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["status", "framework_id", "timestamp"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.status = reader.required_name(|s| inverse_offer_status::Status::from_str_name(s).map(|v| v as i32))?; object.seen |= 1 << 0; }
-                1 => { message.framework_id = reader.value()?; object.seen |= 1 << 1; }
-                2 => { message.timestamp = reader.value()?; object.seen |= 1 << 2; }
+                0 => { self.status = reader.required_name(|s| inverse_offer_status::Status::from_str_name(s).map(|v| v as i32))?; object.seen |= 1 << 0; }
+                1 => reader.required(&mut self.framework_id, &mut object, 1)?,
+                2 => reader.required(&mut self.timestamp, &mut object, 2)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["status", "framework_id", "timestamp"]);
-        Ok(message)
+        Ok(())
     }
 }
 

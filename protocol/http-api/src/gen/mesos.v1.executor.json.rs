@@ -30,25 +30,24 @@ impl crate::json::Json for Event {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["type", "subscribed", "acknowledged", "launch", "launch_group", "kill", "message", "error"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => if let Some(v) = reader.name(|s| event::Type::from_str_name(s).map(|v| v as i32))? { message.r#type = Some(v); }
-                1 => message.subscribed = Some(reader.value()?),
-                2 => message.acknowledged = Some(reader.value()?),
-                3 => message.launch = Some(reader.value()?),
-                4 => message.launch_group = Some(reader.value()?),
-                5 => message.kill = Some(reader.value()?),
-                6 => message.message = Some(reader.value()?),
-                7 => message.error = Some(reader.value()?),
+                0 => if let Some(v) = reader.name(|s| event::Type::from_str_name(s).map(|v| v as i32))? { self.r#type = Some(v); }
+                1 => reader.optional(&mut self.subscribed)?,
+                2 => reader.optional(&mut self.acknowledged)?,
+                3 => reader.optional(&mut self.launch)?,
+                4 => reader.optional(&mut self.launch_group)?,
+                5 => reader.optional(&mut self.kill)?,
+                6 => reader.optional(&mut self.message)?,
+                7 => reader.optional(&mut self.error)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -79,21 +78,20 @@ impl crate::json::Json for event::Subscribed {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["executor_info", "framework_info", "agent_info", "container_id"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.executor_info = reader.value()?; object.seen |= 1 << 0; }
-                1 => { message.framework_info = reader.value()?; object.seen |= 1 << 1; }
-                2 => { message.agent_info = reader.value()?; object.seen |= 1 << 2; }
-                3 => message.container_id = Some(reader.value()?),
+                0 => reader.required(&mut self.executor_info, &mut object, 0)?,
+                1 => reader.required(&mut self.framework_info, &mut object, 1)?,
+                2 => reader.required(&mut self.agent_info, &mut object, 2)?,
+                3 => reader.optional(&mut self.container_id)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["executor_info", "framework_info", "agent_info"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -115,18 +113,17 @@ impl crate::json::Json for event::Launch {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["task"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.task = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.task, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["task"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -145,18 +142,17 @@ impl crate::json::Json for event::LaunchGroup {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["task_group"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.task_group = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.task_group, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["task_group"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -178,19 +174,18 @@ impl crate::json::Json for event::Kill {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["task_id", "kill_policy"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.task_id = reader.value()?; object.seen |= 1 << 0; }
-                1 => message.kill_policy = Some(reader.value()?),
+                0 => reader.required(&mut self.task_id, &mut object, 0)?,
+                1 => reader.optional(&mut self.kill_policy)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["task_id"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -211,19 +206,18 @@ impl crate::json::Json for event::Acknowledged {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["task_id", "uuid"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.task_id = reader.value()?; object.seen |= 1 << 0; }
-                1 => { message.uuid = reader.value()?; object.seen |= 1 << 1; }
+                0 => reader.required(&mut self.task_id, &mut object, 0)?,
+                1 => reader.required(&mut self.uuid, &mut object, 1)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["task_id", "uuid"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -243,18 +237,17 @@ impl crate::json::Json for event::Message {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["data"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.data = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.data, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["data"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -273,18 +266,17 @@ impl crate::json::Json for event::Error {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["message"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.message = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.message, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["message"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -316,23 +308,22 @@ impl crate::json::Json for Call {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["executor_id", "framework_id", "type", "subscribe", "update", "message"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.executor_id = reader.value()?; object.seen |= 1 << 0; }
-                1 => { message.framework_id = reader.value()?; object.seen |= 1 << 1; }
-                2 => if let Some(v) = reader.name(|s| call::Type::from_str_name(s).map(|v| v as i32))? { message.r#type = Some(v); }
-                3 => message.subscribe = Some(reader.value()?),
-                4 => message.update = Some(reader.value()?),
-                5 => message.message = Some(reader.value()?),
+                0 => reader.required(&mut self.executor_id, &mut object, 0)?,
+                1 => reader.required(&mut self.framework_id, &mut object, 1)?,
+                2 => if let Some(v) = reader.name(|s| call::Type::from_str_name(s).map(|v| v as i32))? { self.r#type = Some(v); }
+                3 => reader.optional(&mut self.subscribe)?,
+                4 => reader.optional(&mut self.update)?,
+                5 => reader.optional(&mut self.message)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["executor_id", "framework_id"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -357,19 +348,18 @@ impl crate::json::Json for call::Subscribe {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["unacknowledged_tasks", "unacknowledged_updates"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.unacknowledged_tasks = reader.list()?,
-                1 => message.unacknowledged_updates = reader.list()?,
+                0 => self.unacknowledged_tasks = reader.list()?,
+                1 => self.unacknowledged_updates = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -389,18 +379,17 @@ impl crate::json::Json for call::Update {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["status"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.status = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.status, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["status"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -419,18 +408,17 @@ impl crate::json::Json for call::Message {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["data"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.data = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.data, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["data"]);
-        Ok(message)
+        Ok(())
     }
 }
 

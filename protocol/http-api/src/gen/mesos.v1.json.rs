@@ -7,18 +7,17 @@ impl crate::json::Json for FrameworkId {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["value"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.value = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.value, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["value"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -37,18 +36,17 @@ impl crate::json::Json for OfferId {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["value"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.value = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.value, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["value"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -67,18 +65,17 @@ impl crate::json::Json for AgentId {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["value"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.value = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.value, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["value"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -97,18 +94,17 @@ impl crate::json::Json for TaskId {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["value"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.value = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.value, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["value"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -127,18 +123,17 @@ impl crate::json::Json for ExecutorId {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["value"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.value = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.value, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["value"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -160,19 +155,18 @@ impl crate::json::Json for ContainerId {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["value", "parent"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.value = reader.value()?; object.seen |= 1 << 0; }
-                1 => message.parent = Some(reader.value()?),
+                0 => reader.required(&mut self.value, &mut object, 0)?,
+                1 => reader.optional(&mut self.parent)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["value"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -192,18 +186,17 @@ impl crate::json::Json for ResourceProviderId {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["value"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.value = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.value, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["value"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -222,18 +215,17 @@ impl crate::json::Json for OperationId {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["value"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.value = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.value, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["value"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -252,18 +244,17 @@ impl crate::json::Json for TimeInfo {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["nanoseconds"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.nanoseconds = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.nanoseconds, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["nanoseconds"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -282,18 +273,17 @@ impl crate::json::Json for DurationInfo {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["nanoseconds"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.nanoseconds = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.nanoseconds, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["nanoseconds"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -318,20 +308,19 @@ impl crate::json::Json for Address {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["hostname", "ip", "port"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.hostname = Some(reader.value()?),
-                1 => message.ip = Some(reader.value()?),
-                2 => { message.port = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.optional(&mut self.hostname)?,
+                1 => reader.optional(&mut self.ip)?,
+                2 => reader.required(&mut self.port, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["port"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -360,22 +349,21 @@ impl crate::json::Json for Url {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["scheme", "address", "path", "query", "fragment"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.scheme = reader.value()?; object.seen |= 1 << 0; }
-                1 => { message.address = reader.value()?; object.seen |= 1 << 1; }
-                2 => message.path = Some(reader.value()?),
-                3 => message.query = reader.list()?,
-                4 => message.fragment = Some(reader.value()?),
+                0 => reader.required(&mut self.scheme, &mut object, 0)?,
+                1 => reader.required(&mut self.address, &mut object, 1)?,
+                2 => reader.optional(&mut self.path)?,
+                3 => self.query = reader.list()?,
+                4 => reader.optional(&mut self.fragment)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["scheme", "address"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -401,19 +389,18 @@ impl crate::json::Json for Unavailability {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["start", "duration"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.start = reader.value()?; object.seen |= 1 << 0; }
-                1 => message.duration = Some(reader.value()?),
+                0 => reader.required(&mut self.start, &mut object, 0)?,
+                1 => reader.optional(&mut self.duration)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["start"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -438,19 +425,18 @@ impl crate::json::Json for MachineId {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["hostname", "ip"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.hostname = Some(reader.value()?),
-                1 => message.ip = Some(reader.value()?),
+                0 => reader.optional(&mut self.hostname)?,
+                1 => reader.optional(&mut self.ip)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -476,20 +462,19 @@ impl crate::json::Json for MachineInfo {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["id", "mode", "unavailability"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.id = reader.value()?; object.seen |= 1 << 0; }
-                1 => if let Some(v) = reader.name(|s| machine_info::Mode::from_str_name(s).map(|v| v as i32))? { message.mode = Some(v); }
-                2 => message.unavailability = Some(reader.value()?),
+                0 => reader.required(&mut self.id, &mut object, 0)?,
+                1 => if let Some(v) = reader.name(|s| machine_info::Mode::from_str_name(s).map(|v| v as i32))? { self.mode = Some(v); }
+                2 => reader.optional(&mut self.unavailability)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["id"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -542,30 +527,29 @@ impl crate::json::Json for FrameworkInfo {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["user", "name", "id", "failover_timeout", "checkpoint", "role", "roles", "hostname", "principal", "webui_url", "capabilities", "labels", "offer_filters"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.user = reader.value()?; object.seen |= 1 << 0; }
-                1 => { message.name = reader.value()?; object.seen |= 1 << 1; }
-                2 => message.id = Some(reader.value()?),
-                3 => message.failover_timeout = Some(reader.value()?),
-                4 => message.checkpoint = Some(reader.value()?),
-                5 => message.role = Some(reader.value()?),
-                6 => message.roles = reader.list()?,
-                7 => message.hostname = Some(reader.value()?),
-                8 => message.principal = Some(reader.value()?),
-                9 => message.webui_url = Some(reader.value()?),
-                10 => message.capabilities = reader.list()?,
-                11 => message.labels = Some(reader.value()?),
-                12 => message.offer_filters = reader.map()?,
+                0 => reader.required(&mut self.user, &mut object, 0)?,
+                1 => reader.required(&mut self.name, &mut object, 1)?,
+                2 => reader.optional(&mut self.id)?,
+                3 => reader.optional(&mut self.failover_timeout)?,
+                4 => reader.optional(&mut self.checkpoint)?,
+                5 => reader.optional(&mut self.role)?,
+                6 => self.roles = reader.list()?,
+                7 => reader.optional(&mut self.hostname)?,
+                8 => reader.optional(&mut self.principal)?,
+                9 => reader.optional(&mut self.webui_url)?,
+                10 => self.capabilities = reader.list()?,
+                11 => reader.optional(&mut self.labels)?,
+                12 => self.offer_filters = reader.map()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["user", "name"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -598,18 +582,17 @@ impl crate::json::Json for framework_info::Capability {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["type"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => if let Some(v) = reader.name(|s| framework_info::capability::Type::from_str_name(s).map(|v| v as i32))? { message.r#type = Some(v); }
+                0 => if let Some(v) = reader.name(|s| framework_info::capability::Type::from_str_name(s).map(|v| v as i32))? { self.r#type = Some(v); }
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -654,24 +637,23 @@ impl crate::json::Json for CheckInfo {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["type", "command", "http", "tcp", "delay_seconds", "interval_seconds", "timeout_seconds"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => if let Some(v) = reader.name(|s| check_info::Type::from_str_name(s).map(|v| v as i32))? { message.r#type = Some(v); }
-                1 => message.command = Some(reader.value()?),
-                2 => message.http = Some(reader.value()?),
-                3 => message.tcp = Some(reader.value()?),
-                4 => message.delay_seconds = Some(reader.value()?),
-                5 => message.interval_seconds = Some(reader.value()?),
-                6 => message.timeout_seconds = Some(reader.value()?),
+                0 => if let Some(v) = reader.name(|s| check_info::Type::from_str_name(s).map(|v| v as i32))? { self.r#type = Some(v); }
+                1 => reader.optional(&mut self.command)?,
+                2 => reader.optional(&mut self.http)?,
+                3 => reader.optional(&mut self.tcp)?,
+                4 => reader.optional(&mut self.delay_seconds)?,
+                5 => reader.optional(&mut self.interval_seconds)?,
+                6 => reader.optional(&mut self.timeout_seconds)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -696,18 +678,17 @@ impl crate::json::Json for check_info::Command {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["command"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.command = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.command, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["command"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -729,19 +710,18 @@ impl crate::json::Json for check_info::Http {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["port", "path"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.port = reader.value()?; object.seen |= 1 << 0; }
-                1 => message.path = Some(reader.value()?),
+                0 => reader.required(&mut self.port, &mut object, 0)?,
+                1 => reader.optional(&mut self.path)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["port"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -761,18 +741,17 @@ impl crate::json::Json for check_info::Tcp {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["port"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.port = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.port, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["port"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -827,26 +806,25 @@ impl crate::json::Json for HealthCheck {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["delay_seconds", "interval_seconds", "timeout_seconds", "consecutive_failures", "grace_period_seconds", "type", "command", "http", "tcp"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.delay_seconds = Some(reader.value()?),
-                1 => message.interval_seconds = Some(reader.value()?),
-                2 => message.timeout_seconds = Some(reader.value()?),
-                3 => message.consecutive_failures = Some(reader.value()?),
-                4 => message.grace_period_seconds = Some(reader.value()?),
-                5 => if let Some(v) = reader.name(|s| health_check::Type::from_str_name(s).map(|v| v as i32))? { message.r#type = Some(v); }
-                6 => message.command = Some(reader.value()?),
-                7 => message.http = Some(reader.value()?),
-                8 => message.tcp = Some(reader.value()?),
+                0 => reader.optional(&mut self.delay_seconds)?,
+                1 => reader.optional(&mut self.interval_seconds)?,
+                2 => reader.optional(&mut self.timeout_seconds)?,
+                3 => reader.optional(&mut self.consecutive_failures)?,
+                4 => reader.optional(&mut self.grace_period_seconds)?,
+                5 => if let Some(v) = reader.name(|s| health_check::Type::from_str_name(s).map(|v| v as i32))? { self.r#type = Some(v); }
+                6 => reader.optional(&mut self.command)?,
+                7 => reader.optional(&mut self.http)?,
+                8 => reader.optional(&mut self.tcp)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -885,22 +863,21 @@ impl crate::json::Json for health_check::HttpCheckInfo {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["protocol", "scheme", "port", "path", "statuses"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => if let Some(v) = reader.name(|s| network_info::Protocol::from_str_name(s).map(|v| v as i32))? { message.protocol = Some(v); }
-                1 => message.scheme = Some(reader.value()?),
-                2 => { message.port = reader.value()?; object.seen |= 1 << 0; }
-                3 => message.path = Some(reader.value()?),
-                4 => message.statuses = reader.list()?,
+                0 => if let Some(v) = reader.name(|s| network_info::Protocol::from_str_name(s).map(|v| v as i32))? { self.protocol = Some(v); }
+                1 => reader.optional(&mut self.scheme)?,
+                2 => reader.required(&mut self.port, &mut object, 0)?,
+                3 => reader.optional(&mut self.path)?,
+                4 => self.statuses = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["port"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -928,19 +905,18 @@ impl crate::json::Json for health_check::TcpCheckInfo {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["protocol", "port"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => if let Some(v) = reader.name(|s| network_info::Protocol::from_str_name(s).map(|v| v as i32))? { message.protocol = Some(v); }
-                1 => { message.port = reader.value()?; object.seen |= 1 << 0; }
+                0 => if let Some(v) = reader.name(|s| network_info::Protocol::from_str_name(s).map(|v| v as i32))? { self.protocol = Some(v); }
+                1 => reader.required(&mut self.port, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["port"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -962,18 +938,17 @@ impl crate::json::Json for KillPolicy {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["grace_period"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.grace_period = Some(reader.value()?),
+                0 => reader.optional(&mut self.grace_period)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1007,23 +982,22 @@ impl crate::json::Json for CommandInfo {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["uris", "environment", "shell", "value", "arguments", "user"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.uris = reader.list()?,
-                1 => message.environment = Some(reader.value()?),
-                2 => message.shell = Some(reader.value()?),
-                3 => message.value = Some(reader.value()?),
-                4 => message.arguments = reader.list()?,
-                5 => message.user = Some(reader.value()?),
+                0 => self.uris = reader.list()?,
+                1 => reader.optional(&mut self.environment)?,
+                2 => reader.optional(&mut self.shell)?,
+                3 => reader.optional(&mut self.value)?,
+                4 => self.arguments = reader.list()?,
+                5 => reader.optional(&mut self.user)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1061,22 +1035,21 @@ impl crate::json::Json for command_info::Uri {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["value", "executable", "extract", "cache", "output_file"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.value = reader.value()?; object.seen |= 1 << 0; }
-                1 => message.executable = Some(reader.value()?),
-                2 => message.extract = Some(reader.value()?),
-                3 => message.cache = Some(reader.value()?),
-                4 => message.output_file = Some(reader.value()?),
+                0 => reader.required(&mut self.value, &mut object, 0)?,
+                1 => reader.optional(&mut self.executable)?,
+                2 => reader.optional(&mut self.extract)?,
+                3 => reader.optional(&mut self.cache)?,
+                4 => reader.optional(&mut self.output_file)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["value"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1130,29 +1103,28 @@ impl crate::json::Json for ExecutorInfo {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["type", "executor_id", "framework_id", "command", "container", "resources", "name", "source", "data", "discovery", "shutdown_grace_period", "labels"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => if let Some(v) = reader.name(|s| executor_info::Type::from_str_name(s).map(|v| v as i32))? { message.r#type = Some(v); }
-                1 => { message.executor_id = reader.value()?; object.seen |= 1 << 0; }
-                2 => message.framework_id = Some(reader.value()?),
-                3 => message.command = Some(reader.value()?),
-                4 => message.container = Some(reader.value()?),
-                5 => message.resources = reader.list()?,
-                6 => message.name = Some(reader.value()?),
-                7 => message.source = Some(reader.value()?),
-                8 => message.data = Some(reader.value()?),
-                9 => message.discovery = Some(reader.value()?),
-                10 => message.shutdown_grace_period = Some(reader.value()?),
-                11 => message.labels = Some(reader.value()?),
+                0 => if let Some(v) = reader.name(|s| executor_info::Type::from_str_name(s).map(|v| v as i32))? { self.r#type = Some(v); }
+                1 => reader.required(&mut self.executor_id, &mut object, 0)?,
+                2 => reader.optional(&mut self.framework_id)?,
+                3 => reader.optional(&mut self.command)?,
+                4 => reader.optional(&mut self.container)?,
+                5 => self.resources = reader.list()?,
+                6 => reader.optional(&mut self.name)?,
+                7 => reader.optional(&mut self.source)?,
+                8 => reader.optional(&mut self.data)?,
+                9 => reader.optional(&mut self.discovery)?,
+                10 => reader.optional(&mut self.shutdown_grace_period)?,
+                11 => reader.optional(&mut self.labels)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["executor_id"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1184,18 +1156,17 @@ impl crate::json::Json for DomainInfo {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["fault_domain"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.fault_domain = Some(reader.value()?),
+                0 => reader.optional(&mut self.fault_domain)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1215,19 +1186,18 @@ impl crate::json::Json for domain_info::FaultDomain {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["region", "zone"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.region = reader.value()?; object.seen |= 1 << 0; }
-                1 => { message.zone = reader.value()?; object.seen |= 1 << 1; }
+                0 => reader.required(&mut self.region, &mut object, 0)?,
+                1 => reader.required(&mut self.zone, &mut object, 1)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["region", "zone"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1247,18 +1217,17 @@ impl crate::json::Json for domain_info::fault_domain::RegionInfo {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["name"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.name = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.name, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["name"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1277,18 +1246,17 @@ impl crate::json::Json for domain_info::fault_domain::ZoneInfo {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["name"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.name = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.name, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["name"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1325,26 +1293,25 @@ impl crate::json::Json for MasterInfo {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["id", "ip", "port", "pid", "hostname", "version", "address", "domain", "capabilities"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.id = reader.value()?; object.seen |= 1 << 0; }
-                1 => { message.ip = reader.value()?; object.seen |= 1 << 1; }
-                2 => { message.port = reader.value()?; object.seen |= 1 << 2; }
-                3 => message.pid = Some(reader.value()?),
-                4 => message.hostname = Some(reader.value()?),
-                5 => message.version = Some(reader.value()?),
-                6 => message.address = Some(reader.value()?),
-                7 => message.domain = Some(reader.value()?),
-                8 => message.capabilities = reader.list()?,
+                0 => reader.required(&mut self.id, &mut object, 0)?,
+                1 => reader.required(&mut self.ip, &mut object, 1)?,
+                2 => reader.required(&mut self.port, &mut object, 2)?,
+                3 => reader.optional(&mut self.pid)?,
+                4 => reader.optional(&mut self.hostname)?,
+                5 => reader.optional(&mut self.version)?,
+                6 => reader.optional(&mut self.address)?,
+                7 => reader.optional(&mut self.domain)?,
+                8 => self.capabilities = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["id", "ip", "port"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1373,18 +1340,17 @@ impl crate::json::Json for master_info::Capability {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["type"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => if let Some(v) = reader.name(|s| master_info::capability::Type::from_str_name(s).map(|v| v as i32))? { message.r#type = Some(v); }
+                0 => if let Some(v) = reader.name(|s| master_info::capability::Type::from_str_name(s).map(|v| v as i32))? { self.r#type = Some(v); }
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1419,24 +1385,23 @@ impl crate::json::Json for AgentInfo {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["hostname", "port", "resources", "attributes", "id", "checkpoint", "domain"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.hostname = reader.value()?; object.seen |= 1 << 0; }
-                1 => message.port = Some(reader.value()?),
-                2 => message.resources = reader.list()?,
-                3 => message.attributes = reader.list()?,
-                4 => message.id = Some(reader.value()?),
-                5 => message.checkpoint = Some(reader.value()?),
-                6 => message.domain = Some(reader.value()?),
+                0 => reader.required(&mut self.hostname, &mut object, 0)?,
+                1 => reader.optional(&mut self.port)?,
+                2 => self.resources = reader.list()?,
+                3 => self.attributes = reader.list()?,
+                4 => reader.optional(&mut self.id)?,
+                5 => reader.optional(&mut self.checkpoint)?,
+                6 => reader.optional(&mut self.domain)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["hostname"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1463,18 +1428,17 @@ impl crate::json::Json for agent_info::Capability {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["type"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => if let Some(v) = reader.name(|s| agent_info::capability::Type::from_str_name(s).map(|v| v as i32))? { message.r#type = Some(v); }
+                0 => if let Some(v) = reader.name(|s| agent_info::capability::Type::from_str_name(s).map(|v| v as i32))? { self.r#type = Some(v); }
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1500,21 +1464,20 @@ impl crate::json::Json for CsiPluginContainerInfo {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["services", "command", "resources", "container"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.services = reader.names(|s| csi_plugin_container_info::Service::from_str_name(s).map(|v| v as i32))?,
-                1 => message.command = Some(reader.value()?),
-                2 => message.resources = reader.list()?,
-                3 => message.container = Some(reader.value()?),
+                0 => self.services = reader.names(|s| csi_plugin_container_info::Service::from_str_name(s).map(|v| v as i32))?,
+                1 => reader.optional(&mut self.command)?,
+                2 => self.resources = reader.list()?,
+                3 => reader.optional(&mut self.container)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1537,19 +1500,18 @@ impl crate::json::Json for CsiPluginEndpoint {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["csi_service", "endpoint"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.csi_service = reader.required_name(|s| csi_plugin_container_info::Service::from_str_name(s).map(|v| v as i32))?; object.seen |= 1 << 0; }
-                1 => { message.endpoint = reader.value()?; object.seen |= 1 << 1; }
+                0 => { self.csi_service = reader.required_name(|s| csi_plugin_container_info::Service::from_str_name(s).map(|v| v as i32))?; object.seen |= 1 << 0; }
+                1 => reader.required(&mut self.endpoint, &mut object, 1)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["csi_service", "endpoint"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1582,23 +1544,22 @@ impl crate::json::Json for CsiPluginInfo {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["type", "name", "containers", "endpoints", "target_path_root", "target_path_exists"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.r#type = reader.value()?; object.seen |= 1 << 0; }
-                1 => message.name = Some(reader.value()?),
-                2 => message.containers = reader.list()?,
-                3 => message.endpoints = reader.list()?,
-                4 => message.target_path_root = Some(reader.value()?),
-                5 => message.target_path_exists = Some(reader.value()?),
+                0 => reader.required(&mut self.r#type, &mut object, 0)?,
+                1 => reader.optional(&mut self.name)?,
+                2 => self.containers = reader.list()?,
+                3 => self.endpoints = reader.list()?,
+                4 => reader.optional(&mut self.target_path_root)?,
+                5 => reader.optional(&mut self.target_path_exists)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["type"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1631,23 +1592,22 @@ impl crate::json::Json for ResourceProviderInfo {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["id", "attributes", "type", "name", "default_reservations", "storage"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.id = Some(reader.value()?),
-                1 => message.attributes = reader.list()?,
-                2 => { message.r#type = reader.value()?; object.seen |= 1 << 0; }
-                3 => { message.name = reader.value()?; object.seen |= 1 << 1; }
-                4 => message.default_reservations = reader.list()?,
-                5 => message.storage = Some(reader.value()?),
+                0 => reader.optional(&mut self.id)?,
+                1 => self.attributes = reader.list()?,
+                2 => reader.required(&mut self.r#type, &mut object, 0)?,
+                3 => reader.required(&mut self.name, &mut object, 1)?,
+                4 => self.default_reservations = reader.list()?,
+                5 => reader.optional(&mut self.storage)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["type", "name"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1674,19 +1634,18 @@ impl crate::json::Json for resource_provider_info::Storage {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["plugin", "reconciliation_interval_seconds"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.plugin = reader.value()?; object.seen |= 1 << 0; }
-                1 => message.reconciliation_interval_seconds = Some(reader.value()?),
+                0 => reader.required(&mut self.plugin, &mut object, 0)?,
+                1 => reader.optional(&mut self.reconciliation_interval_seconds)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["plugin"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1718,22 +1677,21 @@ impl crate::json::Json for Value {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["type", "scalar", "ranges", "set", "text"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.r#type = reader.required_name(|s| value::Type::from_str_name(s).map(|v| v as i32))?; object.seen |= 1 << 0; }
-                1 => message.scalar = Some(reader.value()?),
-                2 => message.ranges = Some(reader.value()?),
-                3 => message.set = Some(reader.value()?),
-                4 => message.text = Some(reader.value()?),
+                0 => { self.r#type = reader.required_name(|s| value::Type::from_str_name(s).map(|v| v as i32))?; object.seen |= 1 << 0; }
+                1 => reader.optional(&mut self.scalar)?,
+                2 => reader.optional(&mut self.ranges)?,
+                3 => reader.optional(&mut self.set)?,
+                4 => reader.optional(&mut self.text)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["type"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1756,18 +1714,17 @@ impl crate::json::Json for value::Scalar {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["value"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.value = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.value, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["value"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1787,19 +1744,18 @@ impl crate::json::Json for value::Range {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["begin", "end"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.begin = reader.value()?; object.seen |= 1 << 0; }
-                1 => { message.end = reader.value()?; object.seen |= 1 << 1; }
+                0 => reader.required(&mut self.begin, &mut object, 0)?,
+                1 => reader.required(&mut self.end, &mut object, 1)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["begin", "end"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1819,18 +1775,17 @@ impl crate::json::Json for value::Ranges {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["range"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.range = reader.list()?,
+                0 => self.range = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1849,18 +1804,17 @@ impl crate::json::Json for value::Set {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["item"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.item = reader.list()?,
+                0 => self.item = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1879,18 +1833,17 @@ impl crate::json::Json for value::Text {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["value"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.value = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.value, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["value"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1922,23 +1875,22 @@ impl crate::json::Json for Attribute {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["name", "type", "scalar", "ranges", "set", "text"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.name = reader.value()?; object.seen |= 1 << 0; }
-                1 => { message.r#type = reader.required_name(|s| value::Type::from_str_name(s).map(|v| v as i32))?; object.seen |= 1 << 1; }
-                2 => message.scalar = Some(reader.value()?),
-                3 => message.ranges = Some(reader.value()?),
-                4 => message.set = Some(reader.value()?),
-                5 => message.text = Some(reader.value()?),
+                0 => reader.required(&mut self.name, &mut object, 0)?,
+                1 => { self.r#type = reader.required_name(|s| value::Type::from_str_name(s).map(|v| v as i32))?; object.seen |= 1 << 1; }
+                2 => reader.optional(&mut self.scalar)?,
+                3 => reader.optional(&mut self.ranges)?,
+                4 => reader.optional(&mut self.set)?,
+                5 => reader.optional(&mut self.text)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["name", "type"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1994,30 +1946,29 @@ impl crate::json::Json for Resource {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["provider_id", "name", "type", "scalar", "ranges", "set", "role", "allocation_info", "reservation", "reservations", "disk", "revocable", "shared"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.provider_id = Some(reader.value()?),
-                1 => { message.name = reader.value()?; object.seen |= 1 << 0; }
-                2 => { message.r#type = reader.required_name(|s| value::Type::from_str_name(s).map(|v| v as i32))?; object.seen |= 1 << 1; }
-                3 => message.scalar = Some(reader.value()?),
-                4 => message.ranges = Some(reader.value()?),
-                5 => message.set = Some(reader.value()?),
-                6 => message.role = Some(reader.value()?),
-                7 => message.allocation_info = Some(reader.value()?),
-                8 => message.reservation = Some(reader.value()?),
-                9 => message.reservations = reader.list()?,
-                10 => message.disk = Some(reader.value()?),
-                11 => message.revocable = Some(reader.value()?),
-                12 => message.shared = Some(reader.value()?),
+                0 => reader.optional(&mut self.provider_id)?,
+                1 => reader.required(&mut self.name, &mut object, 0)?,
+                2 => { self.r#type = reader.required_name(|s| value::Type::from_str_name(s).map(|v| v as i32))?; object.seen |= 1 << 1; }
+                3 => reader.optional(&mut self.scalar)?,
+                4 => reader.optional(&mut self.ranges)?,
+                5 => reader.optional(&mut self.set)?,
+                6 => reader.optional(&mut self.role)?,
+                7 => reader.optional(&mut self.allocation_info)?,
+                8 => reader.optional(&mut self.reservation)?,
+                9 => self.reservations = reader.list()?,
+                10 => reader.optional(&mut self.disk)?,
+                11 => reader.optional(&mut self.revocable)?,
+                12 => reader.optional(&mut self.shared)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["name", "type"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -2050,18 +2001,17 @@ impl crate::json::Json for resource::AllocationInfo {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["role"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.role = Some(reader.value()?),
+                0 => reader.optional(&mut self.role)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -2091,21 +2041,20 @@ impl crate::json::Json for resource::ReservationInfo {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["type", "role", "principal", "labels"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => if let Some(v) = reader.name(|s| resource::reservation_info::Type::from_str_name(s).map(|v| v as i32))? { message.r#type = Some(v); }
-                1 => message.role = Some(reader.value()?),
-                2 => message.principal = Some(reader.value()?),
-                3 => message.labels = Some(reader.value()?),
+                0 => if let Some(v) = reader.name(|s| resource::reservation_info::Type::from_str_name(s).map(|v| v as i32))? { self.r#type = Some(v); }
+                1 => reader.optional(&mut self.role)?,
+                2 => reader.optional(&mut self.principal)?,
+                3 => reader.optional(&mut self.labels)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -2135,20 +2084,19 @@ impl crate::json::Json for resource::DiskInfo {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["persistence", "volume", "source"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.persistence = Some(reader.value()?),
-                1 => message.volume = Some(reader.value()?),
-                2 => message.source = Some(reader.value()?),
+                0 => reader.optional(&mut self.persistence)?,
+                1 => reader.optional(&mut self.volume)?,
+                2 => reader.optional(&mut self.source)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -2172,19 +2120,18 @@ impl crate::json::Json for resource::disk_info::Persistence {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["id", "principal"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.id = reader.value()?; object.seen |= 1 << 0; }
-                1 => message.principal = Some(reader.value()?),
+                0 => reader.required(&mut self.id, &mut object, 0)?,
+                1 => reader.optional(&mut self.principal)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["id"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -2222,24 +2169,23 @@ impl crate::json::Json for resource::disk_info::Source {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["type", "path", "mount", "vendor", "id", "metadata", "profile"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.r#type = reader.required_name(|s| resource::disk_info::source::Type::from_str_name(s).map(|v| v as i32))?; object.seen |= 1 << 0; }
-                1 => message.path = Some(reader.value()?),
-                2 => message.mount = Some(reader.value()?),
-                3 => message.vendor = Some(reader.value()?),
-                4 => message.id = Some(reader.value()?),
-                5 => message.metadata = Some(reader.value()?),
-                6 => message.profile = Some(reader.value()?),
+                0 => { self.r#type = reader.required_name(|s| resource::disk_info::source::Type::from_str_name(s).map(|v| v as i32))?; object.seen |= 1 << 0; }
+                1 => reader.optional(&mut self.path)?,
+                2 => reader.optional(&mut self.mount)?,
+                3 => reader.optional(&mut self.vendor)?,
+                4 => reader.optional(&mut self.id)?,
+                5 => reader.optional(&mut self.metadata)?,
+                6 => reader.optional(&mut self.profile)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["type"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -2266,18 +2212,17 @@ impl crate::json::Json for resource::disk_info::source::Path {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["root"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.root = Some(reader.value()?),
+                0 => reader.optional(&mut self.root)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -2298,18 +2243,17 @@ impl crate::json::Json for resource::disk_info::source::Mount {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["root"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.root = Some(reader.value()?),
+                0 => reader.optional(&mut self.root)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -2327,9 +2271,8 @@ impl crate::json::Json for resource::RevocableInfo {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &[];
-        let message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
@@ -2337,7 +2280,7 @@ impl crate::json::Json for resource::RevocableInfo {
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -2354,9 +2297,8 @@ impl crate::json::Json for resource::SharedInfo {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &[];
-        let message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
@@ -2364,7 +2306,7 @@ impl crate::json::Json for resource::SharedInfo {
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -2409,27 +2351,26 @@ impl crate::json::Json for TrafficControlStatistics {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["id", "backlog", "bytes", "drops", "overlimits", "packets", "qlen", "ratebps", "ratepps", "requeues"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.id = reader.value()?; object.seen |= 1 << 0; }
-                1 => message.backlog = Some(reader.value()?),
-                2 => message.bytes = Some(reader.value()?),
-                3 => message.drops = Some(reader.value()?),
-                4 => message.overlimits = Some(reader.value()?),
-                5 => message.packets = Some(reader.value()?),
-                6 => message.qlen = Some(reader.value()?),
-                7 => message.ratebps = Some(reader.value()?),
-                8 => message.ratepps = Some(reader.value()?),
-                9 => message.requeues = Some(reader.value()?),
+                0 => reader.required(&mut self.id, &mut object, 0)?,
+                1 => reader.optional(&mut self.backlog)?,
+                2 => reader.optional(&mut self.bytes)?,
+                3 => reader.optional(&mut self.drops)?,
+                4 => reader.optional(&mut self.overlimits)?,
+                5 => reader.optional(&mut self.packets)?,
+                6 => reader.optional(&mut self.qlen)?,
+                7 => reader.optional(&mut self.ratebps)?,
+                8 => reader.optional(&mut self.ratepps)?,
+                9 => reader.optional(&mut self.requeues)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["id"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -2513,36 +2454,35 @@ impl crate::json::Json for IpStatistics {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["Forwarding", "DefaultTTL", "InReceives", "InHdrErrors", "InAddrErrors", "ForwDatagrams", "InUnknownProtos", "InDiscards", "InDelivers", "OutRequests", "OutDiscards", "OutNoRoutes", "ReasmTimeout", "ReasmReqds", "ReasmOKs", "ReasmFails", "FragOKs", "FragFails", "FragCreates"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.forwarding = Some(reader.value()?),
-                1 => message.default_ttl = Some(reader.value()?),
-                2 => message.in_receives = Some(reader.value()?),
-                3 => message.in_hdr_errors = Some(reader.value()?),
-                4 => message.in_addr_errors = Some(reader.value()?),
-                5 => message.forw_datagrams = Some(reader.value()?),
-                6 => message.in_unknown_protos = Some(reader.value()?),
-                7 => message.in_discards = Some(reader.value()?),
-                8 => message.in_delivers = Some(reader.value()?),
-                9 => message.out_requests = Some(reader.value()?),
-                10 => message.out_discards = Some(reader.value()?),
-                11 => message.out_no_routes = Some(reader.value()?),
-                12 => message.reasm_timeout = Some(reader.value()?),
-                13 => message.reasm_reqds = Some(reader.value()?),
-                14 => message.reasm_o_ks = Some(reader.value()?),
-                15 => message.reasm_fails = Some(reader.value()?),
-                16 => message.frag_o_ks = Some(reader.value()?),
-                17 => message.frag_fails = Some(reader.value()?),
-                18 => message.frag_creates = Some(reader.value()?),
+                0 => reader.optional(&mut self.forwarding)?,
+                1 => reader.optional(&mut self.default_ttl)?,
+                2 => reader.optional(&mut self.in_receives)?,
+                3 => reader.optional(&mut self.in_hdr_errors)?,
+                4 => reader.optional(&mut self.in_addr_errors)?,
+                5 => reader.optional(&mut self.forw_datagrams)?,
+                6 => reader.optional(&mut self.in_unknown_protos)?,
+                7 => reader.optional(&mut self.in_discards)?,
+                8 => reader.optional(&mut self.in_delivers)?,
+                9 => reader.optional(&mut self.out_requests)?,
+                10 => reader.optional(&mut self.out_discards)?,
+                11 => reader.optional(&mut self.out_no_routes)?,
+                12 => reader.optional(&mut self.reasm_timeout)?,
+                13 => reader.optional(&mut self.reasm_reqds)?,
+                14 => reader.optional(&mut self.reasm_o_ks)?,
+                15 => reader.optional(&mut self.reasm_fails)?,
+                16 => reader.optional(&mut self.frag_o_ks)?,
+                17 => reader.optional(&mut self.frag_fails)?,
+                18 => reader.optional(&mut self.frag_creates)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -2659,44 +2599,43 @@ impl crate::json::Json for IcmpStatistics {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["InMsgs", "InErrors", "InCsumErrors", "InDestUnreachs", "InTimeExcds", "InParmProbs", "InSrcQuenchs", "InRedirects", "InEchos", "InEchoReps", "InTimestamps", "InTimestampReps", "InAddrMasks", "InAddrMaskReps", "OutMsgs", "OutErrors", "OutDestUnreachs", "OutTimeExcds", "OutParmProbs", "OutSrcQuenchs", "OutRedirects", "OutEchos", "OutEchoReps", "OutTimestamps", "OutTimestampReps", "OutAddrMasks", "OutAddrMaskReps"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.in_msgs = Some(reader.value()?),
-                1 => message.in_errors = Some(reader.value()?),
-                2 => message.in_csum_errors = Some(reader.value()?),
-                3 => message.in_dest_unreachs = Some(reader.value()?),
-                4 => message.in_time_excds = Some(reader.value()?),
-                5 => message.in_parm_probs = Some(reader.value()?),
-                6 => message.in_src_quenchs = Some(reader.value()?),
-                7 => message.in_redirects = Some(reader.value()?),
-                8 => message.in_echos = Some(reader.value()?),
-                9 => message.in_echo_reps = Some(reader.value()?),
-                10 => message.in_timestamps = Some(reader.value()?),
-                11 => message.in_timestamp_reps = Some(reader.value()?),
-                12 => message.in_addr_masks = Some(reader.value()?),
-                13 => message.in_addr_mask_reps = Some(reader.value()?),
-                14 => message.out_msgs = Some(reader.value()?),
-                15 => message.out_errors = Some(reader.value()?),
-                16 => message.out_dest_unreachs = Some(reader.value()?),
-                17 => message.out_time_excds = Some(reader.value()?),
-                18 => message.out_parm_probs = Some(reader.value()?),
-                19 => message.out_src_quenchs = Some(reader.value()?),
-                20 => message.out_redirects = Some(reader.value()?),
-                21 => message.out_echos = Some(reader.value()?),
-                22 => message.out_echo_reps = Some(reader.value()?),
-                23 => message.out_timestamps = Some(reader.value()?),
-                24 => message.out_timestamp_reps = Some(reader.value()?),
-                25 => message.out_addr_masks = Some(reader.value()?),
-                26 => message.out_addr_mask_reps = Some(reader.value()?),
+                0 => reader.optional(&mut self.in_msgs)?,
+                1 => reader.optional(&mut self.in_errors)?,
+                2 => reader.optional(&mut self.in_csum_errors)?,
+                3 => reader.optional(&mut self.in_dest_unreachs)?,
+                4 => reader.optional(&mut self.in_time_excds)?,
+                5 => reader.optional(&mut self.in_parm_probs)?,
+                6 => reader.optional(&mut self.in_src_quenchs)?,
+                7 => reader.optional(&mut self.in_redirects)?,
+                8 => reader.optional(&mut self.in_echos)?,
+                9 => reader.optional(&mut self.in_echo_reps)?,
+                10 => reader.optional(&mut self.in_timestamps)?,
+                11 => reader.optional(&mut self.in_timestamp_reps)?,
+                12 => reader.optional(&mut self.in_addr_masks)?,
+                13 => reader.optional(&mut self.in_addr_mask_reps)?,
+                14 => reader.optional(&mut self.out_msgs)?,
+                15 => reader.optional(&mut self.out_errors)?,
+                16 => reader.optional(&mut self.out_dest_unreachs)?,
+                17 => reader.optional(&mut self.out_time_excds)?,
+                18 => reader.optional(&mut self.out_parm_probs)?,
+                19 => reader.optional(&mut self.out_src_quenchs)?,
+                20 => reader.optional(&mut self.out_redirects)?,
+                21 => reader.optional(&mut self.out_echos)?,
+                22 => reader.optional(&mut self.out_echo_reps)?,
+                23 => reader.optional(&mut self.out_timestamps)?,
+                24 => reader.optional(&mut self.out_timestamp_reps)?,
+                25 => reader.optional(&mut self.out_addr_masks)?,
+                26 => reader.optional(&mut self.out_addr_mask_reps)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -2785,32 +2724,31 @@ impl crate::json::Json for TcpStatistics {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["RtoAlgorithm", "RtoMin", "RtoMax", "MaxConn", "ActiveOpens", "PassiveOpens", "AttemptFails", "EstabResets", "CurrEstab", "InSegs", "OutSegs", "RetransSegs", "InErrs", "OutRsts", "InCsumErrors"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.rto_algorithm = Some(reader.value()?),
-                1 => message.rto_min = Some(reader.value()?),
-                2 => message.rto_max = Some(reader.value()?),
-                3 => message.max_conn = Some(reader.value()?),
-                4 => message.active_opens = Some(reader.value()?),
-                5 => message.passive_opens = Some(reader.value()?),
-                6 => message.attempt_fails = Some(reader.value()?),
-                7 => message.estab_resets = Some(reader.value()?),
-                8 => message.curr_estab = Some(reader.value()?),
-                9 => message.in_segs = Some(reader.value()?),
-                10 => message.out_segs = Some(reader.value()?),
-                11 => message.retrans_segs = Some(reader.value()?),
-                12 => message.in_errs = Some(reader.value()?),
-                13 => message.out_rsts = Some(reader.value()?),
-                14 => message.in_csum_errors = Some(reader.value()?),
+                0 => reader.optional(&mut self.rto_algorithm)?,
+                1 => reader.optional(&mut self.rto_min)?,
+                2 => reader.optional(&mut self.rto_max)?,
+                3 => reader.optional(&mut self.max_conn)?,
+                4 => reader.optional(&mut self.active_opens)?,
+                5 => reader.optional(&mut self.passive_opens)?,
+                6 => reader.optional(&mut self.attempt_fails)?,
+                7 => reader.optional(&mut self.estab_resets)?,
+                8 => reader.optional(&mut self.curr_estab)?,
+                9 => reader.optional(&mut self.in_segs)?,
+                10 => reader.optional(&mut self.out_segs)?,
+                11 => reader.optional(&mut self.retrans_segs)?,
+                12 => reader.optional(&mut self.in_errs)?,
+                13 => reader.optional(&mut self.out_rsts)?,
+                14 => reader.optional(&mut self.in_csum_errors)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -2866,25 +2804,24 @@ impl crate::json::Json for UdpStatistics {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["InDatagrams", "NoPorts", "InErrors", "OutDatagrams", "RcvbufErrors", "SndbufErrors", "InCsumErrors", "IgnoredMulti"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.in_datagrams = Some(reader.value()?),
-                1 => message.no_ports = Some(reader.value()?),
-                2 => message.in_errors = Some(reader.value()?),
-                3 => message.out_datagrams = Some(reader.value()?),
-                4 => message.rcvbuf_errors = Some(reader.value()?),
-                5 => message.sndbuf_errors = Some(reader.value()?),
-                6 => message.in_csum_errors = Some(reader.value()?),
-                7 => message.ignored_multi = Some(reader.value()?),
+                0 => reader.optional(&mut self.in_datagrams)?,
+                1 => reader.optional(&mut self.no_ports)?,
+                2 => reader.optional(&mut self.in_errors)?,
+                3 => reader.optional(&mut self.out_datagrams)?,
+                4 => reader.optional(&mut self.rcvbuf_errors)?,
+                5 => reader.optional(&mut self.sndbuf_errors)?,
+                6 => reader.optional(&mut self.in_csum_errors)?,
+                7 => reader.optional(&mut self.ignored_multi)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -2921,21 +2858,20 @@ impl crate::json::Json for SnmpStatistics {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["ip_stats", "icmp_stats", "tcp_stats", "udp_stats"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.ip_stats = Some(reader.value()?),
-                1 => message.icmp_stats = Some(reader.value()?),
-                2 => message.tcp_stats = Some(reader.value()?),
-                3 => message.udp_stats = Some(reader.value()?),
+                0 => reader.optional(&mut self.ip_stats)?,
+                1 => reader.optional(&mut self.icmp_stats)?,
+                2 => reader.optional(&mut self.tcp_stats)?,
+                3 => reader.optional(&mut self.udp_stats)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -2968,21 +2904,20 @@ impl crate::json::Json for DiskStatistics {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["source", "persistence", "limit_bytes", "used_bytes"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.source = Some(reader.value()?),
-                1 => message.persistence = Some(reader.value()?),
-                2 => message.limit_bytes = Some(reader.value()?),
-                3 => message.used_bytes = Some(reader.value()?),
+                0 => reader.optional(&mut self.source)?,
+                1 => reader.optional(&mut self.persistence)?,
+                2 => reader.optional(&mut self.limit_bytes)?,
+                3 => reader.optional(&mut self.used_bytes)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -3162,72 +3097,71 @@ impl crate::json::Json for ResourceStatistics {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["timestamp", "processes", "threads", "cpus_user_time_secs", "cpus_system_time_secs", "cpus_limit", "cpus_soft_limit", "cpus_nr_periods", "cpus_nr_throttled", "cpus_throttled_time_secs", "mem_total_bytes", "mem_total_memsw_bytes", "mem_kmem_usage_bytes", "mem_kmem_tcp_usage_bytes", "mem_limit_bytes", "mem_soft_limit_bytes", "mem_file_bytes", "mem_anon_bytes", "mem_cache_bytes", "mem_rss_bytes", "mem_mapped_file_bytes", "mem_swap_bytes", "mem_unevictable_bytes", "mem_low_pressure_counter", "mem_medium_pressure_counter", "mem_critical_pressure_counter", "disk_limit_bytes", "disk_used_bytes", "disk_statistics", "blkio_statistics", "perf", "net_rx_packets", "net_rx_bytes", "net_rx_errors", "net_rx_dropped", "net_tx_packets", "net_tx_bytes", "net_tx_errors", "net_tx_dropped", "net_tx_rate_limit", "net_tx_burst_rate_limit", "net_tx_burst_size", "net_rx_rate_limit", "net_rx_burst_rate_limit", "net_rx_burst_size", "net_rate_statistics", "net_ephemeral_ports", "net_tcp_rtt_microsecs_p50", "net_tcp_rtt_microsecs_p90", "net_tcp_rtt_microsecs_p95", "net_tcp_rtt_microsecs_p99", "net_tcp_active_connections", "net_tcp_time_wait_connections", "net_traffic_control_statistics", "net_snmp_statistics"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.timestamp = reader.value()?; object.seen |= 1 << 0; }
-                1 => message.processes = Some(reader.value()?),
-                2 => message.threads = Some(reader.value()?),
-                3 => message.cpus_user_time_secs = Some(reader.value()?),
-                4 => message.cpus_system_time_secs = Some(reader.value()?),
-                5 => message.cpus_limit = Some(reader.value()?),
-                6 => message.cpus_soft_limit = Some(reader.value()?),
-                7 => message.cpus_nr_periods = Some(reader.value()?),
-                8 => message.cpus_nr_throttled = Some(reader.value()?),
-                9 => message.cpus_throttled_time_secs = Some(reader.value()?),
-                10 => message.mem_total_bytes = Some(reader.value()?),
-                11 => message.mem_total_memsw_bytes = Some(reader.value()?),
-                12 => message.mem_kmem_usage_bytes = Some(reader.value()?),
-                13 => message.mem_kmem_tcp_usage_bytes = Some(reader.value()?),
-                14 => message.mem_limit_bytes = Some(reader.value()?),
-                15 => message.mem_soft_limit_bytes = Some(reader.value()?),
-                16 => message.mem_file_bytes = Some(reader.value()?),
-                17 => message.mem_anon_bytes = Some(reader.value()?),
-                18 => message.mem_cache_bytes = Some(reader.value()?),
-                19 => message.mem_rss_bytes = Some(reader.value()?),
-                20 => message.mem_mapped_file_bytes = Some(reader.value()?),
-                21 => message.mem_swap_bytes = Some(reader.value()?),
-                22 => message.mem_unevictable_bytes = Some(reader.value()?),
-                23 => message.mem_low_pressure_counter = Some(reader.value()?),
-                24 => message.mem_medium_pressure_counter = Some(reader.value()?),
-                25 => message.mem_critical_pressure_counter = Some(reader.value()?),
-                26 => message.disk_limit_bytes = Some(reader.value()?),
-                27 => message.disk_used_bytes = Some(reader.value()?),
-                28 => message.disk_statistics = reader.list()?,
-                29 => message.blkio_statistics = Some(reader.value()?),
-                30 => message.perf = Some(reader.value()?),
-                31 => message.net_rx_packets = Some(reader.value()?),
-                32 => message.net_rx_bytes = Some(reader.value()?),
-                33 => message.net_rx_errors = Some(reader.value()?),
-                34 => message.net_rx_dropped = Some(reader.value()?),
-                35 => message.net_tx_packets = Some(reader.value()?),
-                36 => message.net_tx_bytes = Some(reader.value()?),
-                37 => message.net_tx_errors = Some(reader.value()?),
-                38 => message.net_tx_dropped = Some(reader.value()?),
-                39 => message.net_tx_rate_limit = Some(reader.value()?),
-                40 => message.net_tx_burst_rate_limit = Some(reader.value()?),
-                41 => message.net_tx_burst_size = Some(reader.value()?),
-                42 => message.net_rx_rate_limit = Some(reader.value()?),
-                43 => message.net_rx_burst_rate_limit = Some(reader.value()?),
-                44 => message.net_rx_burst_size = Some(reader.value()?),
-                45 => message.net_rate_statistics = Some(reader.value()?),
-                46 => message.net_ephemeral_ports = Some(reader.value()?),
-                47 => message.net_tcp_rtt_microsecs_p50 = Some(reader.value()?),
-                48 => message.net_tcp_rtt_microsecs_p90 = Some(reader.value()?),
-                49 => message.net_tcp_rtt_microsecs_p95 = Some(reader.value()?),
-                50 => message.net_tcp_rtt_microsecs_p99 = Some(reader.value()?),
-                51 => message.net_tcp_active_connections = Some(reader.value()?),
-                52 => message.net_tcp_time_wait_connections = Some(reader.value()?),
-                53 => message.net_traffic_control_statistics = reader.list()?,
-                54 => message.net_snmp_statistics = Some(reader.value()?),
+                0 => reader.required(&mut self.timestamp, &mut object, 0)?,
+                1 => reader.optional(&mut self.processes)?,
+                2 => reader.optional(&mut self.threads)?,
+                3 => reader.optional(&mut self.cpus_user_time_secs)?,
+                4 => reader.optional(&mut self.cpus_system_time_secs)?,
+                5 => reader.optional(&mut self.cpus_limit)?,
+                6 => reader.optional(&mut self.cpus_soft_limit)?,
+                7 => reader.optional(&mut self.cpus_nr_periods)?,
+                8 => reader.optional(&mut self.cpus_nr_throttled)?,
+                9 => reader.optional(&mut self.cpus_throttled_time_secs)?,
+                10 => reader.optional(&mut self.mem_total_bytes)?,
+                11 => reader.optional(&mut self.mem_total_memsw_bytes)?,
+                12 => reader.optional(&mut self.mem_kmem_usage_bytes)?,
+                13 => reader.optional(&mut self.mem_kmem_tcp_usage_bytes)?,
+                14 => reader.optional(&mut self.mem_limit_bytes)?,
+                15 => reader.optional(&mut self.mem_soft_limit_bytes)?,
+                16 => reader.optional(&mut self.mem_file_bytes)?,
+                17 => reader.optional(&mut self.mem_anon_bytes)?,
+                18 => reader.optional(&mut self.mem_cache_bytes)?,
+                19 => reader.optional(&mut self.mem_rss_bytes)?,
+                20 => reader.optional(&mut self.mem_mapped_file_bytes)?,
+                21 => reader.optional(&mut self.mem_swap_bytes)?,
+                22 => reader.optional(&mut self.mem_unevictable_bytes)?,
+                23 => reader.optional(&mut self.mem_low_pressure_counter)?,
+                24 => reader.optional(&mut self.mem_medium_pressure_counter)?,
+                25 => reader.optional(&mut self.mem_critical_pressure_counter)?,
+                26 => reader.optional(&mut self.disk_limit_bytes)?,
+                27 => reader.optional(&mut self.disk_used_bytes)?,
+                28 => self.disk_statistics = reader.list()?,
+                29 => reader.optional(&mut self.blkio_statistics)?,
+                30 => reader.optional(&mut self.perf)?,
+                31 => reader.optional(&mut self.net_rx_packets)?,
+                32 => reader.optional(&mut self.net_rx_bytes)?,
+                33 => reader.optional(&mut self.net_rx_errors)?,
+                34 => reader.optional(&mut self.net_rx_dropped)?,
+                35 => reader.optional(&mut self.net_tx_packets)?,
+                36 => reader.optional(&mut self.net_tx_bytes)?,
+                37 => reader.optional(&mut self.net_tx_errors)?,
+                38 => reader.optional(&mut self.net_tx_dropped)?,
+                39 => reader.optional(&mut self.net_tx_rate_limit)?,
+                40 => reader.optional(&mut self.net_tx_burst_rate_limit)?,
+                41 => reader.optional(&mut self.net_tx_burst_size)?,
+                42 => reader.optional(&mut self.net_rx_rate_limit)?,
+                43 => reader.optional(&mut self.net_rx_burst_rate_limit)?,
+                44 => reader.optional(&mut self.net_rx_burst_size)?,
+                45 => reader.optional(&mut self.net_rate_statistics)?,
+                46 => reader.optional(&mut self.net_ephemeral_ports)?,
+                47 => reader.optional(&mut self.net_tcp_rtt_microsecs_p50)?,
+                48 => reader.optional(&mut self.net_tcp_rtt_microsecs_p90)?,
+                49 => reader.optional(&mut self.net_tcp_rtt_microsecs_p95)?,
+                50 => reader.optional(&mut self.net_tcp_rtt_microsecs_p99)?,
+                51 => reader.optional(&mut self.net_tcp_active_connections)?,
+                52 => reader.optional(&mut self.net_tcp_time_wait_connections)?,
+                53 => self.net_traffic_control_statistics = reader.list()?,
+                54 => reader.optional(&mut self.net_snmp_statistics)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["timestamp"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -3326,26 +3260,25 @@ impl crate::json::Json for resource_statistics::RatePercentiles {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["min", "max", "p50", "p90", "p95", "p99", "p999", "p9999", "samples"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.min = Some(reader.value()?),
-                1 => message.max = Some(reader.value()?),
-                2 => message.p50 = Some(reader.value()?),
-                3 => message.p90 = Some(reader.value()?),
-                4 => message.p95 = Some(reader.value()?),
-                5 => message.p99 = Some(reader.value()?),
-                6 => message.p999 = Some(reader.value()?),
-                7 => message.p9999 = Some(reader.value()?),
-                8 => message.samples = Some(reader.value()?),
+                0 => reader.optional(&mut self.min)?,
+                1 => reader.optional(&mut self.max)?,
+                2 => reader.optional(&mut self.p50)?,
+                3 => reader.optional(&mut self.p90)?,
+                4 => reader.optional(&mut self.p95)?,
+                5 => reader.optional(&mut self.p99)?,
+                6 => reader.optional(&mut self.p999)?,
+                7 => reader.optional(&mut self.p9999)?,
+                8 => reader.optional(&mut self.samples)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -3401,27 +3334,26 @@ impl crate::json::Json for resource_statistics::RateStatistics {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["rx_rate", "rx_packet_rate", "rx_drop_rate", "rx_error_rate", "tx_rate", "tx_packet_rate", "tx_drop_rate", "tx_error_rate", "sampling_window_secs", "sampling_interval_secs"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.rx_rate = Some(reader.value()?),
-                1 => message.rx_packet_rate = Some(reader.value()?),
-                2 => message.rx_drop_rate = Some(reader.value()?),
-                3 => message.rx_error_rate = Some(reader.value()?),
-                4 => message.tx_rate = Some(reader.value()?),
-                5 => message.tx_packet_rate = Some(reader.value()?),
-                6 => message.tx_drop_rate = Some(reader.value()?),
-                7 => message.tx_error_rate = Some(reader.value()?),
-                8 => message.sampling_window_secs = Some(reader.value()?),
-                9 => message.sampling_interval_secs = Some(reader.value()?),
+                0 => reader.optional(&mut self.rx_rate)?,
+                1 => reader.optional(&mut self.rx_packet_rate)?,
+                2 => reader.optional(&mut self.rx_drop_rate)?,
+                3 => reader.optional(&mut self.rx_error_rate)?,
+                4 => reader.optional(&mut self.tx_rate)?,
+                5 => reader.optional(&mut self.tx_packet_rate)?,
+                6 => reader.optional(&mut self.tx_drop_rate)?,
+                7 => reader.optional(&mut self.tx_error_rate)?,
+                8 => reader.optional(&mut self.sampling_window_secs)?,
+                9 => reader.optional(&mut self.sampling_interval_secs)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -3450,19 +3382,18 @@ impl crate::json::Json for ResourceUsage {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["executors", "total"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.executors = reader.list()?,
-                1 => message.total = reader.list()?,
+                0 => self.executors = reader.list()?,
+                1 => self.total = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -3488,22 +3419,21 @@ impl crate::json::Json for resource_usage::Executor {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["executor_info", "allocated", "statistics", "container_id", "tasks"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.executor_info = reader.value()?; object.seen |= 1 << 0; }
-                1 => message.allocated = reader.list()?,
-                2 => message.statistics = Some(reader.value()?),
-                3 => { message.container_id = reader.value()?; object.seen |= 1 << 1; }
-                4 => message.tasks = reader.list()?,
+                0 => reader.required(&mut self.executor_info, &mut object, 0)?,
+                1 => self.allocated = reader.list()?,
+                2 => reader.optional(&mut self.statistics)?,
+                3 => reader.required(&mut self.container_id, &mut object, 1)?,
+                4 => self.tasks = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["executor_info", "container_id"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -3531,21 +3461,20 @@ impl crate::json::Json for resource_usage::executor::Task {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["name", "id", "resources", "labels"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.name = reader.value()?; object.seen |= 1 << 0; }
-                1 => { message.id = reader.value()?; object.seen |= 1 << 1; }
-                2 => message.resources = reader.list()?,
-                3 => message.labels = Some(reader.value()?),
+                0 => reader.required(&mut self.name, &mut object, 0)?,
+                1 => reader.required(&mut self.id, &mut object, 1)?,
+                2 => self.resources = reader.list()?,
+                3 => reader.optional(&mut self.labels)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["name", "id"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -3721,70 +3650,69 @@ impl crate::json::Json for PerfStatistics {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["timestamp", "duration", "cycles", "stalled_cycles_frontend", "stalled_cycles_backend", "instructions", "cache_references", "cache_misses", "branches", "branch_misses", "bus_cycles", "ref_cycles", "cpu_clock", "task_clock", "page_faults", "minor_faults", "major_faults", "context_switches", "cpu_migrations", "alignment_faults", "emulation_faults", "l1_dcache_loads", "l1_dcache_load_misses", "l1_dcache_stores", "l1_dcache_store_misses", "l1_dcache_prefetches", "l1_dcache_prefetch_misses", "l1_icache_loads", "l1_icache_load_misses", "l1_icache_prefetches", "l1_icache_prefetch_misses", "llc_loads", "llc_load_misses", "llc_stores", "llc_store_misses", "llc_prefetches", "llc_prefetch_misses", "dtlb_loads", "dtlb_load_misses", "dtlb_stores", "dtlb_store_misses", "dtlb_prefetches", "dtlb_prefetch_misses", "itlb_loads", "itlb_load_misses", "branch_loads", "branch_load_misses", "node_loads", "node_load_misses", "node_stores", "node_store_misses", "node_prefetches", "node_prefetch_misses"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.timestamp = reader.value()?; object.seen |= 1 << 0; }
-                1 => { message.duration = reader.value()?; object.seen |= 1 << 1; }
-                2 => message.cycles = Some(reader.value()?),
-                3 => message.stalled_cycles_frontend = Some(reader.value()?),
-                4 => message.stalled_cycles_backend = Some(reader.value()?),
-                5 => message.instructions = Some(reader.value()?),
-                6 => message.cache_references = Some(reader.value()?),
-                7 => message.cache_misses = Some(reader.value()?),
-                8 => message.branches = Some(reader.value()?),
-                9 => message.branch_misses = Some(reader.value()?),
-                10 => message.bus_cycles = Some(reader.value()?),
-                11 => message.ref_cycles = Some(reader.value()?),
-                12 => message.cpu_clock = Some(reader.value()?),
-                13 => message.task_clock = Some(reader.value()?),
-                14 => message.page_faults = Some(reader.value()?),
-                15 => message.minor_faults = Some(reader.value()?),
-                16 => message.major_faults = Some(reader.value()?),
-                17 => message.context_switches = Some(reader.value()?),
-                18 => message.cpu_migrations = Some(reader.value()?),
-                19 => message.alignment_faults = Some(reader.value()?),
-                20 => message.emulation_faults = Some(reader.value()?),
-                21 => message.l1_dcache_loads = Some(reader.value()?),
-                22 => message.l1_dcache_load_misses = Some(reader.value()?),
-                23 => message.l1_dcache_stores = Some(reader.value()?),
-                24 => message.l1_dcache_store_misses = Some(reader.value()?),
-                25 => message.l1_dcache_prefetches = Some(reader.value()?),
-                26 => message.l1_dcache_prefetch_misses = Some(reader.value()?),
-                27 => message.l1_icache_loads = Some(reader.value()?),
-                28 => message.l1_icache_load_misses = Some(reader.value()?),
-                29 => message.l1_icache_prefetches = Some(reader.value()?),
-                30 => message.l1_icache_prefetch_misses = Some(reader.value()?),
-                31 => message.llc_loads = Some(reader.value()?),
-                32 => message.llc_load_misses = Some(reader.value()?),
-                33 => message.llc_stores = Some(reader.value()?),
-                34 => message.llc_store_misses = Some(reader.value()?),
-                35 => message.llc_prefetches = Some(reader.value()?),
-                36 => message.llc_prefetch_misses = Some(reader.value()?),
-                37 => message.dtlb_loads = Some(reader.value()?),
-                38 => message.dtlb_load_misses = Some(reader.value()?),
-                39 => message.dtlb_stores = Some(reader.value()?),
-                40 => message.dtlb_store_misses = Some(reader.value()?),
-                41 => message.dtlb_prefetches = Some(reader.value()?),
-                42 => message.dtlb_prefetch_misses = Some(reader.value()?),
-                43 => message.itlb_loads = Some(reader.value()?),
-                44 => message.itlb_load_misses = Some(reader.value()?),
-                45 => message.branch_loads = Some(reader.value()?),
-                46 => message.branch_load_misses = Some(reader.value()?),
-                47 => message.node_loads = Some(reader.value()?),
-                48 => message.node_load_misses = Some(reader.value()?),
-                49 => message.node_stores = Some(reader.value()?),
-                50 => message.node_store_misses = Some(reader.value()?),
-                51 => message.node_prefetches = Some(reader.value()?),
-                52 => message.node_prefetch_misses = Some(reader.value()?),
+                0 => reader.required(&mut self.timestamp, &mut object, 0)?,
+                1 => reader.required(&mut self.duration, &mut object, 1)?,
+                2 => reader.optional(&mut self.cycles)?,
+                3 => reader.optional(&mut self.stalled_cycles_frontend)?,
+                4 => reader.optional(&mut self.stalled_cycles_backend)?,
+                5 => reader.optional(&mut self.instructions)?,
+                6 => reader.optional(&mut self.cache_references)?,
+                7 => reader.optional(&mut self.cache_misses)?,
+                8 => reader.optional(&mut self.branches)?,
+                9 => reader.optional(&mut self.branch_misses)?,
+                10 => reader.optional(&mut self.bus_cycles)?,
+                11 => reader.optional(&mut self.ref_cycles)?,
+                12 => reader.optional(&mut self.cpu_clock)?,
+                13 => reader.optional(&mut self.task_clock)?,
+                14 => reader.optional(&mut self.page_faults)?,
+                15 => reader.optional(&mut self.minor_faults)?,
+                16 => reader.optional(&mut self.major_faults)?,
+                17 => reader.optional(&mut self.context_switches)?,
+                18 => reader.optional(&mut self.cpu_migrations)?,
+                19 => reader.optional(&mut self.alignment_faults)?,
+                20 => reader.optional(&mut self.emulation_faults)?,
+                21 => reader.optional(&mut self.l1_dcache_loads)?,
+                22 => reader.optional(&mut self.l1_dcache_load_misses)?,
+                23 => reader.optional(&mut self.l1_dcache_stores)?,
+                24 => reader.optional(&mut self.l1_dcache_store_misses)?,
+                25 => reader.optional(&mut self.l1_dcache_prefetches)?,
+                26 => reader.optional(&mut self.l1_dcache_prefetch_misses)?,
+                27 => reader.optional(&mut self.l1_icache_loads)?,
+                28 => reader.optional(&mut self.l1_icache_load_misses)?,
+                29 => reader.optional(&mut self.l1_icache_prefetches)?,
+                30 => reader.optional(&mut self.l1_icache_prefetch_misses)?,
+                31 => reader.optional(&mut self.llc_loads)?,
+                32 => reader.optional(&mut self.llc_load_misses)?,
+                33 => reader.optional(&mut self.llc_stores)?,
+                34 => reader.optional(&mut self.llc_store_misses)?,
+                35 => reader.optional(&mut self.llc_prefetches)?,
+                36 => reader.optional(&mut self.llc_prefetch_misses)?,
+                37 => reader.optional(&mut self.dtlb_loads)?,
+                38 => reader.optional(&mut self.dtlb_load_misses)?,
+                39 => reader.optional(&mut self.dtlb_stores)?,
+                40 => reader.optional(&mut self.dtlb_store_misses)?,
+                41 => reader.optional(&mut self.dtlb_prefetches)?,
+                42 => reader.optional(&mut self.dtlb_prefetch_misses)?,
+                43 => reader.optional(&mut self.itlb_loads)?,
+                44 => reader.optional(&mut self.itlb_load_misses)?,
+                45 => reader.optional(&mut self.branch_loads)?,
+                46 => reader.optional(&mut self.branch_load_misses)?,
+                47 => reader.optional(&mut self.node_loads)?,
+                48 => reader.optional(&mut self.node_load_misses)?,
+                49 => reader.optional(&mut self.node_stores)?,
+                50 => reader.optional(&mut self.node_store_misses)?,
+                51 => reader.optional(&mut self.node_prefetches)?,
+                52 => reader.optional(&mut self.node_prefetch_misses)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["timestamp", "duration"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -3857,18 +3785,17 @@ impl crate::json::Json for OfferFilters {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["min_allocatable_resources"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.min_allocatable_resources = Some(reader.value()?),
+                0 => reader.optional(&mut self.min_allocatable_resources)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -3887,18 +3814,17 @@ impl crate::json::Json for offer_filters::ResourceQuantities {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["quantities"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.quantities = reader.map()?,
+                0 => self.quantities = reader.map()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -3917,18 +3843,17 @@ impl crate::json::Json for offer_filters::MinAllocatableResources {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["quantities"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.quantities = reader.list()?,
+                0 => self.quantities = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -3950,19 +3875,18 @@ impl crate::json::Json for Request {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["agent_id", "resources"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.agent_id = Some(reader.value()?),
-                1 => message.resources = reader.list()?,
+                0 => reader.optional(&mut self.agent_id)?,
+                1 => self.resources = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -4000,28 +3924,27 @@ impl crate::json::Json for Offer {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["id", "framework_id", "agent_id", "hostname", "url", "domain", "resources", "attributes", "executor_ids", "unavailability", "allocation_info"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.id = reader.value()?; object.seen |= 1 << 0; }
-                1 => { message.framework_id = reader.value()?; object.seen |= 1 << 1; }
-                2 => { message.agent_id = reader.value()?; object.seen |= 1 << 2; }
-                3 => { message.hostname = reader.value()?; object.seen |= 1 << 3; }
-                4 => message.url = Some(reader.value()?),
-                5 => message.domain = Some(reader.value()?),
-                6 => message.resources = reader.list()?,
-                7 => message.attributes = reader.list()?,
-                8 => message.executor_ids = reader.list()?,
-                9 => message.unavailability = Some(reader.value()?),
-                10 => message.allocation_info = Some(reader.value()?),
+                0 => reader.required(&mut self.id, &mut object, 0)?,
+                1 => reader.required(&mut self.framework_id, &mut object, 1)?,
+                2 => reader.required(&mut self.agent_id, &mut object, 2)?,
+                3 => reader.required(&mut self.hostname, &mut object, 3)?,
+                4 => reader.optional(&mut self.url)?,
+                5 => reader.optional(&mut self.domain)?,
+                6 => self.resources = reader.list()?,
+                7 => self.attributes = reader.list()?,
+                8 => self.executor_ids = reader.list()?,
+                9 => reader.optional(&mut self.unavailability)?,
+                10 => reader.optional(&mut self.allocation_info)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["id", "framework_id", "agent_id", "hostname"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -4085,29 +4008,28 @@ impl crate::json::Json for offer::Operation {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["type", "id", "launch", "launch_group", "reserve", "unreserve", "create", "destroy", "grow_volume", "shrink_volume", "create_disk", "destroy_disk"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => if let Some(v) = reader.name(|s| offer::operation::Type::from_str_name(s).map(|v| v as i32))? { message.r#type = Some(v); }
-                1 => message.id = Some(reader.value()?),
-                2 => message.launch = Some(reader.value()?),
-                3 => message.launch_group = Some(reader.value()?),
-                4 => message.reserve = Some(reader.value()?),
-                5 => message.unreserve = Some(reader.value()?),
-                6 => message.create = Some(reader.value()?),
-                7 => message.destroy = Some(reader.value()?),
-                8 => message.grow_volume = Some(reader.value()?),
-                9 => message.shrink_volume = Some(reader.value()?),
-                10 => message.create_disk = Some(reader.value()?),
-                11 => message.destroy_disk = Some(reader.value()?),
+                0 => if let Some(v) = reader.name(|s| offer::operation::Type::from_str_name(s).map(|v| v as i32))? { self.r#type = Some(v); }
+                1 => reader.optional(&mut self.id)?,
+                2 => reader.optional(&mut self.launch)?,
+                3 => reader.optional(&mut self.launch_group)?,
+                4 => reader.optional(&mut self.reserve)?,
+                5 => reader.optional(&mut self.unreserve)?,
+                6 => reader.optional(&mut self.create)?,
+                7 => reader.optional(&mut self.destroy)?,
+                8 => reader.optional(&mut self.grow_volume)?,
+                9 => reader.optional(&mut self.shrink_volume)?,
+                10 => reader.optional(&mut self.create_disk)?,
+                11 => reader.optional(&mut self.destroy_disk)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -4137,18 +4059,17 @@ impl crate::json::Json for offer::operation::Launch {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["task_infos"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.task_infos = reader.list()?,
+                0 => self.task_infos = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -4168,19 +4089,18 @@ impl crate::json::Json for offer::operation::LaunchGroup {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["executor", "task_group"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.executor = reader.value()?; object.seen |= 1 << 0; }
-                1 => { message.task_group = reader.value()?; object.seen |= 1 << 1; }
+                0 => reader.required(&mut self.executor, &mut object, 0)?,
+                1 => reader.required(&mut self.task_group, &mut object, 1)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["executor", "task_group"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -4201,19 +4121,18 @@ impl crate::json::Json for offer::operation::Reserve {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["source", "resources"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.source = reader.list()?,
-                1 => message.resources = reader.list()?,
+                0 => self.source = reader.list()?,
+                1 => self.resources = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -4233,18 +4152,17 @@ impl crate::json::Json for offer::operation::Unreserve {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["resources"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.resources = reader.list()?,
+                0 => self.resources = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -4263,18 +4181,17 @@ impl crate::json::Json for offer::operation::Create {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["volumes"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.volumes = reader.list()?,
+                0 => self.volumes = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -4293,18 +4210,17 @@ impl crate::json::Json for offer::operation::Destroy {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["volumes"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.volumes = reader.list()?,
+                0 => self.volumes = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -4324,19 +4240,18 @@ impl crate::json::Json for offer::operation::GrowVolume {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["volume", "addition"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.volume = reader.value()?; object.seen |= 1 << 0; }
-                1 => { message.addition = reader.value()?; object.seen |= 1 << 1; }
+                0 => reader.required(&mut self.volume, &mut object, 0)?,
+                1 => reader.required(&mut self.addition, &mut object, 1)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["volume", "addition"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -4357,19 +4272,18 @@ impl crate::json::Json for offer::operation::ShrinkVolume {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["volume", "subtract"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.volume = reader.value()?; object.seen |= 1 << 0; }
-                1 => { message.subtract = reader.value()?; object.seen |= 1 << 1; }
+                0 => reader.required(&mut self.volume, &mut object, 0)?,
+                1 => reader.required(&mut self.subtract, &mut object, 1)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["volume", "subtract"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -4393,20 +4307,19 @@ impl crate::json::Json for offer::operation::CreateDisk {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["source", "target_type", "target_profile"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.source = reader.value()?; object.seen |= 1 << 0; }
-                1 => { message.target_type = reader.required_name(|s| resource::disk_info::source::Type::from_str_name(s).map(|v| v as i32))?; object.seen |= 1 << 1; }
-                2 => message.target_profile = Some(reader.value()?),
+                0 => reader.required(&mut self.source, &mut object, 0)?,
+                1 => { self.target_type = reader.required_name(|s| resource::disk_info::source::Type::from_str_name(s).map(|v| v as i32))?; object.seen |= 1 << 1; }
+                2 => reader.optional(&mut self.target_profile)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["source", "target_type"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -4427,18 +4340,17 @@ impl crate::json::Json for offer::operation::DestroyDisk {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["source"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.source = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.source, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["source"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -4466,23 +4378,22 @@ impl crate::json::Json for InverseOffer {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["id", "url", "framework_id", "agent_id", "unavailability", "resources"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.id = reader.value()?; object.seen |= 1 << 0; }
-                1 => message.url = Some(reader.value()?),
-                2 => { message.framework_id = reader.value()?; object.seen |= 1 << 1; }
-                3 => message.agent_id = Some(reader.value()?),
-                4 => { message.unavailability = reader.value()?; object.seen |= 1 << 2; }
-                5 => message.resources = reader.list()?,
+                0 => reader.required(&mut self.id, &mut object, 0)?,
+                1 => reader.optional(&mut self.url)?,
+                2 => reader.required(&mut self.framework_id, &mut object, 1)?,
+                3 => reader.optional(&mut self.agent_id)?,
+                4 => reader.required(&mut self.unavailability, &mut object, 2)?,
+                5 => self.resources = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["id", "framework_id", "unavailability"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -4540,32 +4451,31 @@ impl crate::json::Json for TaskInfo {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["name", "task_id", "agent_id", "resources", "executor", "command", "container", "health_check", "check", "kill_policy", "data", "labels", "discovery", "max_completion_time", "limits"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.name = reader.value()?; object.seen |= 1 << 0; }
-                1 => { message.task_id = reader.value()?; object.seen |= 1 << 1; }
-                2 => { message.agent_id = reader.value()?; object.seen |= 1 << 2; }
-                3 => message.resources = reader.list()?,
-                4 => message.executor = Some(reader.value()?),
-                5 => message.command = Some(reader.value()?),
-                6 => message.container = Some(reader.value()?),
-                7 => message.health_check = Some(reader.value()?),
-                8 => message.check = Some(reader.value()?),
-                9 => message.kill_policy = Some(reader.value()?),
-                10 => message.data = Some(reader.value()?),
-                11 => message.labels = Some(reader.value()?),
-                12 => message.discovery = Some(reader.value()?),
-                13 => message.max_completion_time = Some(reader.value()?),
-                14 => message.limits = reader.map()?,
+                0 => reader.required(&mut self.name, &mut object, 0)?,
+                1 => reader.required(&mut self.task_id, &mut object, 1)?,
+                2 => reader.required(&mut self.agent_id, &mut object, 2)?,
+                3 => self.resources = reader.list()?,
+                4 => reader.optional(&mut self.executor)?,
+                5 => reader.optional(&mut self.command)?,
+                6 => reader.optional(&mut self.container)?,
+                7 => reader.optional(&mut self.health_check)?,
+                8 => reader.optional(&mut self.check)?,
+                9 => reader.optional(&mut self.kill_policy)?,
+                10 => reader.optional(&mut self.data)?,
+                11 => reader.optional(&mut self.labels)?,
+                12 => reader.optional(&mut self.discovery)?,
+                13 => reader.optional(&mut self.max_completion_time)?,
+                14 => self.limits = reader.map()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["name", "task_id", "agent_id"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -4598,18 +4508,17 @@ impl crate::json::Json for TaskGroupInfo {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["tasks"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.tasks = reader.list()?,
+                0 => self.tasks = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -4662,34 +4571,33 @@ impl crate::json::Json for Task {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["name", "task_id", "framework_id", "executor_id", "agent_id", "state", "resources", "statuses", "status_update_state", "status_update_uuid", "labels", "discovery", "container", "health_check", "kill_policy", "user", "limits"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.name = reader.value()?; object.seen |= 1 << 0; }
-                1 => { message.task_id = reader.value()?; object.seen |= 1 << 1; }
-                2 => { message.framework_id = reader.value()?; object.seen |= 1 << 2; }
-                3 => message.executor_id = Some(reader.value()?),
-                4 => { message.agent_id = reader.value()?; object.seen |= 1 << 3; }
-                5 => { message.state = reader.required_name(|s| TaskState::from_str_name(s).map(|v| v as i32))?; object.seen |= 1 << 4; }
-                6 => message.resources = reader.list()?,
-                7 => message.statuses = reader.list()?,
-                8 => if let Some(v) = reader.name(|s| TaskState::from_str_name(s).map(|v| v as i32))? { message.status_update_state = Some(v); }
-                9 => message.status_update_uuid = Some(reader.value()?),
-                10 => message.labels = Some(reader.value()?),
-                11 => message.discovery = Some(reader.value()?),
-                12 => message.container = Some(reader.value()?),
-                13 => message.health_check = Some(reader.value()?),
-                14 => message.kill_policy = Some(reader.value()?),
-                15 => message.user = Some(reader.value()?),
-                16 => message.limits = reader.map()?,
+                0 => reader.required(&mut self.name, &mut object, 0)?,
+                1 => reader.required(&mut self.task_id, &mut object, 1)?,
+                2 => reader.required(&mut self.framework_id, &mut object, 2)?,
+                3 => reader.optional(&mut self.executor_id)?,
+                4 => reader.required(&mut self.agent_id, &mut object, 3)?,
+                5 => { self.state = reader.required_name(|s| TaskState::from_str_name(s).map(|v| v as i32))?; object.seen |= 1 << 4; }
+                6 => self.resources = reader.list()?,
+                7 => self.statuses = reader.list()?,
+                8 => if let Some(v) = reader.name(|s| TaskState::from_str_name(s).map(|v| v as i32))? { self.status_update_state = Some(v); }
+                9 => reader.optional(&mut self.status_update_uuid)?,
+                10 => reader.optional(&mut self.labels)?,
+                11 => reader.optional(&mut self.discovery)?,
+                12 => reader.optional(&mut self.container)?,
+                13 => reader.optional(&mut self.health_check)?,
+                14 => reader.optional(&mut self.kill_policy)?,
+                15 => reader.optional(&mut self.user)?,
+                16 => self.limits = reader.map()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["name", "task_id", "framework_id", "agent_id", "state"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -4724,18 +4632,17 @@ impl crate::json::Json for TaskResourceLimitation {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["resources"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.resources = reader.list()?,
+                0 => self.resources = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -4754,18 +4661,17 @@ impl crate::json::Json for Uuid {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["value"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.value = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.value, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["value"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -4793,23 +4699,22 @@ impl crate::json::Json for Operation {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["framework_id", "agent_id", "info", "latest_status", "statuses", "uuid"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.framework_id = Some(reader.value()?),
-                1 => message.agent_id = Some(reader.value()?),
-                2 => { message.info = reader.value()?; object.seen |= 1 << 0; }
-                3 => { message.latest_status = reader.value()?; object.seen |= 1 << 1; }
-                4 => message.statuses = reader.list()?,
-                5 => { message.uuid = reader.value()?; object.seen |= 1 << 2; }
+                0 => reader.optional(&mut self.framework_id)?,
+                1 => reader.optional(&mut self.agent_id)?,
+                2 => reader.required(&mut self.info, &mut object, 0)?,
+                3 => reader.required(&mut self.latest_status, &mut object, 1)?,
+                4 => self.statuses = reader.list()?,
+                5 => reader.required(&mut self.uuid, &mut object, 2)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["info", "latest_status", "uuid"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -4849,24 +4754,23 @@ impl crate::json::Json for OperationStatus {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["operation_id", "state", "message", "converted_resources", "uuid", "agent_id", "resource_provider_id"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.operation_id = Some(reader.value()?),
-                1 => { message.state = reader.required_name(|s| OperationState::from_str_name(s).map(|v| v as i32))?; object.seen |= 1 << 0; }
-                2 => message.message = Some(reader.value()?),
-                3 => message.converted_resources = reader.list()?,
-                4 => message.uuid = Some(reader.value()?),
-                5 => message.agent_id = Some(reader.value()?),
-                6 => message.resource_provider_id = Some(reader.value()?),
+                0 => reader.optional(&mut self.operation_id)?,
+                1 => { self.state = reader.required_name(|s| OperationState::from_str_name(s).map(|v| v as i32))?; object.seen |= 1 << 0; }
+                2 => reader.optional(&mut self.message)?,
+                3 => self.converted_resources = reader.list()?,
+                4 => reader.optional(&mut self.uuid)?,
+                5 => reader.optional(&mut self.agent_id)?,
+                6 => reader.optional(&mut self.resource_provider_id)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["state"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -4902,21 +4806,20 @@ impl crate::json::Json for CheckStatusInfo {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["type", "command", "http", "tcp"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => if let Some(v) = reader.name(|s| check_info::Type::from_str_name(s).map(|v| v as i32))? { message.r#type = Some(v); }
-                1 => message.command = Some(reader.value()?),
-                2 => message.http = Some(reader.value()?),
-                3 => message.tcp = Some(reader.value()?),
+                0 => if let Some(v) = reader.name(|s| check_info::Type::from_str_name(s).map(|v| v as i32))? { self.r#type = Some(v); }
+                1 => reader.optional(&mut self.command)?,
+                2 => reader.optional(&mut self.http)?,
+                3 => reader.optional(&mut self.tcp)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -4940,18 +4843,17 @@ impl crate::json::Json for check_status_info::Command {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["exit_code"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.exit_code = Some(reader.value()?),
+                0 => reader.optional(&mut self.exit_code)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -4972,18 +4874,17 @@ impl crate::json::Json for check_status_info::Http {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["status_code"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.status_code = Some(reader.value()?),
+                0 => reader.optional(&mut self.status_code)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -5004,18 +4905,17 @@ impl crate::json::Json for check_status_info::Tcp {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["succeeded"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.succeeded = Some(reader.value()?),
+                0 => reader.optional(&mut self.succeeded)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -5077,33 +4977,32 @@ impl crate::json::Json for TaskStatus {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["task_id", "state", "message", "source", "reason", "data", "agent_id", "executor_id", "timestamp", "uuid", "healthy", "check_status", "labels", "container_status", "unreachable_time", "limitation"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.task_id = reader.value()?; object.seen |= 1 << 0; }
-                1 => { message.state = reader.required_name(|s| TaskState::from_str_name(s).map(|v| v as i32))?; object.seen |= 1 << 1; }
-                2 => message.message = Some(reader.value()?),
-                3 => if let Some(v) = reader.name(|s| task_status::Source::from_str_name(s).map(|v| v as i32))? { message.source = Some(v); }
-                4 => if let Some(v) = reader.name(|s| task_status::Reason::from_str_name(s).map(|v| v as i32))? { message.reason = Some(v); }
-                5 => message.data = Some(reader.value()?),
-                6 => message.agent_id = Some(reader.value()?),
-                7 => message.executor_id = Some(reader.value()?),
-                8 => message.timestamp = Some(reader.value()?),
-                9 => message.uuid = Some(reader.value()?),
-                10 => message.healthy = Some(reader.value()?),
-                11 => message.check_status = Some(reader.value()?),
-                12 => message.labels = Some(reader.value()?),
-                13 => message.container_status = Some(reader.value()?),
-                14 => message.unreachable_time = Some(reader.value()?),
-                15 => message.limitation = Some(reader.value()?),
+                0 => reader.required(&mut self.task_id, &mut object, 0)?,
+                1 => { self.state = reader.required_name(|s| TaskState::from_str_name(s).map(|v| v as i32))?; object.seen |= 1 << 1; }
+                2 => reader.optional(&mut self.message)?,
+                3 => if let Some(v) = reader.name(|s| task_status::Source::from_str_name(s).map(|v| v as i32))? { self.source = Some(v); }
+                4 => if let Some(v) = reader.name(|s| task_status::Reason::from_str_name(s).map(|v| v as i32))? { self.reason = Some(v); }
+                5 => reader.optional(&mut self.data)?,
+                6 => reader.optional(&mut self.agent_id)?,
+                7 => reader.optional(&mut self.executor_id)?,
+                8 => reader.optional(&mut self.timestamp)?,
+                9 => reader.optional(&mut self.uuid)?,
+                10 => reader.optional(&mut self.healthy)?,
+                11 => reader.optional(&mut self.check_status)?,
+                12 => reader.optional(&mut self.labels)?,
+                13 => reader.optional(&mut self.container_status)?,
+                14 => reader.optional(&mut self.unreachable_time)?,
+                15 => reader.optional(&mut self.limitation)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["task_id", "state"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -5141,18 +5040,17 @@ impl crate::json::Json for Filters {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["refuse_seconds"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.refuse_seconds = Some(reader.value()?),
+                0 => reader.optional(&mut self.refuse_seconds)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -5171,18 +5069,17 @@ impl crate::json::Json for Environment {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["variables"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.variables = reader.list()?,
+                0 => self.variables = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -5212,21 +5109,20 @@ impl crate::json::Json for environment::Variable {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["name", "type", "value", "secret"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.name = reader.value()?; object.seen |= 1 << 0; }
-                1 => if let Some(v) = reader.name(|s| environment::variable::Type::from_str_name(s).map(|v| v as i32))? { message.r#type = Some(v); }
-                2 => message.value = Some(reader.value()?),
-                3 => message.secret = Some(reader.value()?),
+                0 => reader.required(&mut self.name, &mut object, 0)?,
+                1 => if let Some(v) = reader.name(|s| environment::variable::Type::from_str_name(s).map(|v| v as i32))? { self.r#type = Some(v); }
+                2 => reader.optional(&mut self.value)?,
+                3 => reader.optional(&mut self.secret)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["name"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -5249,19 +5145,18 @@ impl crate::json::Json for Parameter {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["key", "value"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.key = reader.value()?; object.seen |= 1 << 0; }
-                1 => { message.value = reader.value()?; object.seen |= 1 << 1; }
+                0 => reader.required(&mut self.key, &mut object, 0)?,
+                1 => reader.required(&mut self.value, &mut object, 1)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["key", "value"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -5281,18 +5176,17 @@ impl crate::json::Json for Parameters {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["parameter"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.parameter = reader.list()?,
+                0 => self.parameter = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -5314,19 +5208,18 @@ impl crate::json::Json for Credential {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["principal", "secret"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.principal = reader.value()?; object.seen |= 1 << 0; }
-                1 => message.secret = Some(reader.value()?),
+                0 => reader.required(&mut self.principal, &mut object, 0)?,
+                1 => reader.optional(&mut self.secret)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["principal"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -5346,18 +5239,17 @@ impl crate::json::Json for Credentials {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["credentials"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.credentials = reader.list()?,
+                0 => self.credentials = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -5384,20 +5276,19 @@ impl crate::json::Json for Secret {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["type", "reference", "value"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => if let Some(v) = reader.name(|s| secret::Type::from_str_name(s).map(|v| v as i32))? { message.r#type = Some(v); }
-                1 => message.reference = Some(reader.value()?),
-                2 => message.value = Some(reader.value()?),
+                0 => if let Some(v) = reader.name(|s| secret::Type::from_str_name(s).map(|v| v as i32))? { self.r#type = Some(v); }
+                1 => reader.optional(&mut self.reference)?,
+                2 => reader.optional(&mut self.value)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -5421,19 +5312,18 @@ impl crate::json::Json for secret::Reference {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["name", "key"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.name = reader.value()?; object.seen |= 1 << 0; }
-                1 => message.key = Some(reader.value()?),
+                0 => reader.required(&mut self.name, &mut object, 0)?,
+                1 => reader.optional(&mut self.key)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["name"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -5453,18 +5343,17 @@ impl crate::json::Json for secret::Value {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["data"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.data = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.data, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["data"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -5489,20 +5378,19 @@ impl crate::json::Json for RateLimit {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["qps", "principal", "capacity"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.qps = Some(reader.value()?),
-                1 => { message.principal = reader.value()?; object.seen |= 1 << 0; }
-                2 => message.capacity = Some(reader.value()?),
+                0 => reader.optional(&mut self.qps)?,
+                1 => reader.required(&mut self.principal, &mut object, 0)?,
+                2 => reader.optional(&mut self.capacity)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["principal"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -5529,20 +5417,19 @@ impl crate::json::Json for RateLimits {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["limits", "aggregate_default_qps", "aggregate_default_capacity"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.limits = reader.list()?,
-                1 => message.aggregate_default_qps = Some(reader.value()?),
-                2 => message.aggregate_default_capacity = Some(reader.value()?),
+                0 => self.limits = reader.list()?,
+                1 => reader.optional(&mut self.aggregate_default_qps)?,
+                2 => reader.optional(&mut self.aggregate_default_capacity)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -5574,21 +5461,20 @@ impl crate::json::Json for Image {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["type", "appc", "docker", "cached"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.r#type = reader.required_name(|s| image::Type::from_str_name(s).map(|v| v as i32))?; object.seen |= 1 << 0; }
-                1 => message.appc = Some(reader.value()?),
-                2 => message.docker = Some(reader.value()?),
-                3 => message.cached = Some(reader.value()?),
+                0 => { self.r#type = reader.required_name(|s| image::Type::from_str_name(s).map(|v| v as i32))?; object.seen |= 1 << 0; }
+                1 => reader.optional(&mut self.appc)?,
+                2 => reader.optional(&mut self.docker)?,
+                3 => reader.optional(&mut self.cached)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["type"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -5616,20 +5502,19 @@ impl crate::json::Json for image::Appc {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["name", "id", "labels"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.name = reader.value()?; object.seen |= 1 << 0; }
-                1 => message.id = Some(reader.value()?),
-                2 => message.labels = Some(reader.value()?),
+                0 => reader.required(&mut self.name, &mut object, 0)?,
+                1 => reader.optional(&mut self.id)?,
+                2 => reader.optional(&mut self.labels)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["name"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -5656,20 +5541,19 @@ impl crate::json::Json for image::Docker {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["name", "credential", "config"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.name = reader.value()?; object.seen |= 1 << 0; }
-                1 => message.credential = Some(reader.value()?),
-                2 => message.config = Some(reader.value()?),
+                0 => reader.required(&mut self.name, &mut object, 0)?,
+                1 => reader.optional(&mut self.credential)?,
+                2 => reader.optional(&mut self.config)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["name"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -5692,18 +5576,17 @@ impl crate::json::Json for MountPropagation {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["mode"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => if let Some(v) = reader.name(|s| mount_propagation::Mode::from_str_name(s).map(|v| v as i32))? { message.mode = Some(v); }
+                0 => if let Some(v) = reader.name(|s| mount_propagation::Mode::from_str_name(s).map(|v| v as i32))? { self.mode = Some(v); }
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -5732,22 +5615,21 @@ impl crate::json::Json for Volume {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["mode", "container_path", "host_path", "image", "source"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.mode = reader.required_name(|s| volume::Mode::from_str_name(s).map(|v| v as i32))?; object.seen |= 1 << 0; }
-                1 => { message.container_path = reader.value()?; object.seen |= 1 << 1; }
-                2 => message.host_path = Some(reader.value()?),
-                3 => message.image = Some(reader.value()?),
-                4 => message.source = Some(reader.value()?),
+                0 => { self.mode = reader.required_name(|s| volume::Mode::from_str_name(s).map(|v| v as i32))?; object.seen |= 1 << 0; }
+                1 => reader.required(&mut self.container_path, &mut object, 1)?,
+                2 => reader.optional(&mut self.host_path)?,
+                3 => reader.optional(&mut self.image)?,
+                4 => reader.optional(&mut self.source)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["mode", "container_path"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -5787,23 +5669,22 @@ impl crate::json::Json for volume::Source {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["type", "docker_volume", "host_path", "sandbox_path", "secret", "csi_volume"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => if let Some(v) = reader.name(|s| volume::source::Type::from_str_name(s).map(|v| v as i32))? { message.r#type = Some(v); }
-                1 => message.docker_volume = Some(reader.value()?),
-                2 => message.host_path = Some(reader.value()?),
-                3 => message.sandbox_path = Some(reader.value()?),
-                4 => message.secret = Some(reader.value()?),
-                5 => message.csi_volume = Some(reader.value()?),
+                0 => if let Some(v) = reader.name(|s| volume::source::Type::from_str_name(s).map(|v| v as i32))? { self.r#type = Some(v); }
+                1 => reader.optional(&mut self.docker_volume)?,
+                2 => reader.optional(&mut self.host_path)?,
+                3 => reader.optional(&mut self.sandbox_path)?,
+                4 => reader.optional(&mut self.secret)?,
+                5 => reader.optional(&mut self.csi_volume)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -5833,20 +5714,19 @@ impl crate::json::Json for volume::source::DockerVolume {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["driver", "name", "driver_options"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.driver = Some(reader.value()?),
-                1 => { message.name = reader.value()?; object.seen |= 1 << 0; }
-                2 => message.driver_options = Some(reader.value()?),
+                0 => reader.optional(&mut self.driver)?,
+                1 => reader.required(&mut self.name, &mut object, 0)?,
+                2 => reader.optional(&mut self.driver_options)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["name"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -5870,19 +5750,18 @@ impl crate::json::Json for volume::source::HostPath {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["path", "mount_propagation"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.path = reader.value()?; object.seen |= 1 << 0; }
-                1 => message.mount_propagation = Some(reader.value()?),
+                0 => reader.required(&mut self.path, &mut object, 0)?,
+                1 => reader.optional(&mut self.mount_propagation)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["path"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -5905,19 +5784,18 @@ impl crate::json::Json for volume::source::SandboxPath {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["type", "path"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => if let Some(v) = reader.name(|s| volume::source::sandbox_path::Type::from_str_name(s).map(|v| v as i32))? { message.r#type = Some(v); }
-                1 => { message.path = reader.value()?; object.seen |= 1 << 0; }
+                0 => if let Some(v) = reader.name(|s| volume::source::sandbox_path::Type::from_str_name(s).map(|v| v as i32))? { self.r#type = Some(v); }
+                1 => reader.required(&mut self.path, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["path"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -5940,19 +5818,18 @@ impl crate::json::Json for volume::source::CsiVolume {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["plugin_name", "static_provisioning"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.plugin_name = reader.value()?; object.seen |= 1 << 0; }
-                1 => message.static_provisioning = Some(reader.value()?),
+                0 => reader.required(&mut self.plugin_name, &mut object, 0)?,
+                1 => reader.optional(&mut self.static_provisioning)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["plugin_name"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -5978,20 +5855,19 @@ impl crate::json::Json for volume::source::csi_volume::VolumeCapability {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["block", "mount", "access_mode"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.access_type = Some(volume::source::csi_volume::volume_capability::AccessType::Block(reader.value()?)),
-                1 => message.access_type = Some(volume::source::csi_volume::volume_capability::AccessType::Mount(reader.value()?)),
-                2 => { message.access_mode = reader.value()?; object.seen |= 1 << 0; }
+                0 => self.access_type = Some(volume::source::csi_volume::volume_capability::AccessType::Block(reader.value()?)),
+                1 => self.access_type = Some(volume::source::csi_volume::volume_capability::AccessType::Mount(reader.value()?)),
+                2 => reader.required(&mut self.access_mode, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["access_mode"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -6011,9 +5887,8 @@ impl crate::json::Json for volume::source::csi_volume::volume_capability::BlockV
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &[];
-        let message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
@@ -6021,7 +5896,7 @@ impl crate::json::Json for volume::source::csi_volume::volume_capability::BlockV
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -6042,19 +5917,18 @@ impl crate::json::Json for volume::source::csi_volume::volume_capability::MountV
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["fs_type", "mount_flags"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.fs_type = Some(reader.value()?),
-                1 => message.mount_flags = reader.list()?,
+                0 => reader.optional(&mut self.fs_type)?,
+                1 => self.mount_flags = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -6074,18 +5948,17 @@ impl crate::json::Json for volume::source::csi_volume::volume_capability::Access
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["mode"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.mode = reader.required_name(|s| volume::source::csi_volume::volume_capability::access_mode::Mode::from_str_name(s).map(|v| v as i32))?; object.seen |= 1 << 0; }
+                0 => { self.mode = reader.required_name(|s| volume::source::csi_volume::volume_capability::access_mode::Mode::from_str_name(s).map(|v| v as i32))?; object.seen |= 1 << 0; }
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["mode"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -6108,22 +5981,21 @@ impl crate::json::Json for volume::source::csi_volume::StaticProvisioning {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["volume_id", "volume_capability", "node_stage_secrets", "node_publish_secrets", "volume_context"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.volume_id = reader.value()?; object.seen |= 1 << 0; }
-                1 => { message.volume_capability = reader.value()?; object.seen |= 1 << 1; }
-                2 => message.node_stage_secrets = reader.map()?,
-                3 => message.node_publish_secrets = reader.map()?,
-                4 => message.volume_context = reader.map()?,
+                0 => reader.required(&mut self.volume_id, &mut object, 0)?,
+                1 => reader.required(&mut self.volume_capability, &mut object, 1)?,
+                2 => self.node_stage_secrets = reader.map()?,
+                3 => self.node_publish_secrets = reader.map()?,
+                4 => self.volume_context = reader.map()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["volume_id", "volume_capability"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -6154,22 +6026,21 @@ impl crate::json::Json for NetworkInfo {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["ip_addresses", "name", "groups", "labels", "port_mappings"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.ip_addresses = reader.list()?,
-                1 => message.name = Some(reader.value()?),
-                2 => message.groups = reader.list()?,
-                3 => message.labels = Some(reader.value()?),
-                4 => message.port_mappings = reader.list()?,
+                0 => self.ip_addresses = reader.list()?,
+                1 => reader.optional(&mut self.name)?,
+                2 => self.groups = reader.list()?,
+                3 => reader.optional(&mut self.labels)?,
+                4 => self.port_mappings = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -6199,19 +6070,18 @@ impl crate::json::Json for network_info::IpAddress {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["protocol", "ip_address"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => if let Some(v) = reader.name(|s| network_info::Protocol::from_str_name(s).map(|v| v as i32))? { message.protocol = Some(v); }
-                1 => message.ip_address = Some(reader.value()?),
+                0 => if let Some(v) = reader.name(|s| network_info::Protocol::from_str_name(s).map(|v| v as i32))? { self.protocol = Some(v); }
+                1 => reader.optional(&mut self.ip_address)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -6235,20 +6105,19 @@ impl crate::json::Json for network_info::PortMapping {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["host_port", "container_port", "protocol"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.host_port = reader.value()?; object.seen |= 1 << 0; }
-                1 => { message.container_port = reader.value()?; object.seen |= 1 << 1; }
-                2 => message.protocol = Some(reader.value()?),
+                0 => reader.required(&mut self.host_port, &mut object, 0)?,
+                1 => reader.required(&mut self.container_port, &mut object, 1)?,
+                2 => reader.optional(&mut self.protocol)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["host_port", "container_port"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -6269,18 +6138,17 @@ impl crate::json::Json for CapabilityInfo {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["capabilities"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.capabilities = reader.names(|s| capability_info::Capability::from_str_name(s).map(|v| v as i32))?,
+                0 => self.capabilities = reader.names(|s| capability_info::Capability::from_str_name(s).map(|v| v as i32))?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -6304,19 +6172,18 @@ impl crate::json::Json for SeccompInfo {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["profile_name", "unconfined"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.profile_name = Some(reader.value()?),
-                1 => message.unconfined = Some(reader.value()?),
+                0 => reader.optional(&mut self.profile_name)?,
+                1 => reader.optional(&mut self.unconfined)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -6361,25 +6228,24 @@ impl crate::json::Json for LinuxInfo {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["capability_info", "bounding_capabilities", "effective_capabilities", "share_pid_namespace", "seccomp", "ipc_mode", "shm_size", "share_cgroups"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.capability_info = Some(reader.value()?),
-                1 => message.bounding_capabilities = Some(reader.value()?),
-                2 => message.effective_capabilities = Some(reader.value()?),
-                3 => message.share_pid_namespace = Some(reader.value()?),
-                4 => message.seccomp = Some(reader.value()?),
-                5 => if let Some(v) = reader.name(|s| linux_info::IpcMode::from_str_name(s).map(|v| v as i32))? { message.ipc_mode = Some(v); }
-                6 => message.shm_size = Some(reader.value()?),
-                7 => message.share_cgroups = Some(reader.value()?),
+                0 => reader.optional(&mut self.capability_info)?,
+                1 => reader.optional(&mut self.bounding_capabilities)?,
+                2 => reader.optional(&mut self.effective_capabilities)?,
+                3 => reader.optional(&mut self.share_pid_namespace)?,
+                4 => reader.optional(&mut self.seccomp)?,
+                5 => if let Some(v) = reader.name(|s| linux_info::IpcMode::from_str_name(s).map(|v| v as i32))? { self.ipc_mode = Some(v); }
+                6 => reader.optional(&mut self.shm_size)?,
+                7 => reader.optional(&mut self.share_cgroups)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -6405,18 +6271,17 @@ impl crate::json::Json for RLimitInfo {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["rlimits"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.rlimits = reader.list()?,
+                0 => self.rlimits = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -6443,20 +6308,19 @@ impl crate::json::Json for r_limit_info::RLimit {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["type", "hard", "soft"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => if let Some(v) = reader.name(|s| r_limit_info::r_limit::Type::from_str_name(s).map(|v| v as i32))? { message.r#type = Some(v); }
-                1 => message.hard = Some(reader.value()?),
-                2 => message.soft = Some(reader.value()?),
+                0 => if let Some(v) = reader.name(|s| r_limit_info::r_limit::Type::from_str_name(s).map(|v| v as i32))? { self.r#type = Some(v); }
+                1 => reader.optional(&mut self.hard)?,
+                2 => reader.optional(&mut self.soft)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -6479,18 +6343,17 @@ impl crate::json::Json for TtyInfo {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["window_size"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.window_size = Some(reader.value()?),
+                0 => reader.optional(&mut self.window_size)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -6510,19 +6373,18 @@ impl crate::json::Json for tty_info::WindowSize {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["rows", "columns"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.rows = reader.value()?; object.seen |= 1 << 0; }
-                1 => { message.columns = reader.value()?; object.seen |= 1 << 1; }
+                0 => reader.required(&mut self.rows, &mut object, 0)?,
+                1 => reader.required(&mut self.columns, &mut object, 1)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["rows", "columns"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -6562,26 +6424,25 @@ impl crate::json::Json for ContainerInfo {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["type", "volumes", "hostname", "docker", "mesos", "network_infos", "linux_info", "rlimit_info", "tty_info"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.r#type = reader.required_name(|s| container_info::Type::from_str_name(s).map(|v| v as i32))?; object.seen |= 1 << 0; }
-                1 => message.volumes = reader.list()?,
-                2 => message.hostname = Some(reader.value()?),
-                3 => message.docker = Some(reader.value()?),
-                4 => message.mesos = Some(reader.value()?),
-                5 => message.network_infos = reader.list()?,
-                6 => message.linux_info = Some(reader.value()?),
-                7 => message.rlimit_info = Some(reader.value()?),
-                8 => message.tty_info = Some(reader.value()?),
+                0 => { self.r#type = reader.required_name(|s| container_info::Type::from_str_name(s).map(|v| v as i32))?; object.seen |= 1 << 0; }
+                1 => self.volumes = reader.list()?,
+                2 => reader.optional(&mut self.hostname)?,
+                3 => reader.optional(&mut self.docker)?,
+                4 => reader.optional(&mut self.mesos)?,
+                5 => self.network_infos = reader.list()?,
+                6 => reader.optional(&mut self.linux_info)?,
+                7 => reader.optional(&mut self.rlimit_info)?,
+                8 => reader.optional(&mut self.tty_info)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["type"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -6626,24 +6487,23 @@ impl crate::json::Json for container_info::DockerInfo {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["image", "network", "port_mappings", "privileged", "parameters", "force_pull_image", "volume_driver"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.image = reader.value()?; object.seen |= 1 << 0; }
-                1 => if let Some(v) = reader.name(|s| container_info::docker_info::Network::from_str_name(s).map(|v| v as i32))? { message.network = Some(v); }
-                2 => message.port_mappings = reader.list()?,
-                3 => message.privileged = Some(reader.value()?),
-                4 => message.parameters = reader.list()?,
-                5 => message.force_pull_image = Some(reader.value()?),
-                6 => message.volume_driver = Some(reader.value()?),
+                0 => reader.required(&mut self.image, &mut object, 0)?,
+                1 => if let Some(v) = reader.name(|s| container_info::docker_info::Network::from_str_name(s).map(|v| v as i32))? { self.network = Some(v); }
+                2 => self.port_mappings = reader.list()?,
+                3 => reader.optional(&mut self.privileged)?,
+                4 => self.parameters = reader.list()?,
+                5 => reader.optional(&mut self.force_pull_image)?,
+                6 => reader.optional(&mut self.volume_driver)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["image"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -6672,20 +6532,19 @@ impl crate::json::Json for container_info::docker_info::PortMapping {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["host_port", "container_port", "protocol"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.host_port = reader.value()?; object.seen |= 1 << 0; }
-                1 => { message.container_port = reader.value()?; object.seen |= 1 << 1; }
-                2 => message.protocol = Some(reader.value()?),
+                0 => reader.required(&mut self.host_port, &mut object, 0)?,
+                1 => reader.required(&mut self.container_port, &mut object, 1)?,
+                2 => reader.optional(&mut self.protocol)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["host_port", "container_port"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -6708,18 +6567,17 @@ impl crate::json::Json for container_info::MesosInfo {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["image"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.image = Some(reader.value()?),
+                0 => reader.optional(&mut self.image)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -6747,21 +6605,20 @@ impl crate::json::Json for ContainerStatus {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["container_id", "network_infos", "cgroup_info", "executor_pid"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.container_id = Some(reader.value()?),
-                1 => message.network_infos = reader.list()?,
-                2 => message.cgroup_info = Some(reader.value()?),
-                3 => message.executor_pid = Some(reader.value()?),
+                0 => reader.optional(&mut self.container_id)?,
+                1 => self.network_infos = reader.list()?,
+                2 => reader.optional(&mut self.cgroup_info)?,
+                3 => reader.optional(&mut self.executor_pid)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -6785,18 +6642,17 @@ impl crate::json::Json for CgroupInfo {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["net_cls"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.net_cls = Some(reader.value()?),
+                0 => reader.optional(&mut self.net_cls)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -6814,9 +6670,8 @@ impl crate::json::Json for cgroup_info::Blkio {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &[];
-        let message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
@@ -6824,7 +6679,7 @@ impl crate::json::Json for cgroup_info::Blkio {
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -6847,19 +6702,18 @@ impl crate::json::Json for cgroup_info::blkio::Value {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["op", "value"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => if let Some(v) = reader.name(|s| cgroup_info::blkio::Operation::from_str_name(s).map(|v| v as i32))? { message.op = Some(v); }
-                1 => message.value = Some(reader.value()?),
+                0 => if let Some(v) = reader.name(|s| cgroup_info::blkio::Operation::from_str_name(s).map(|v| v as i32))? { self.op = Some(v); }
+                1 => reader.optional(&mut self.value)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -6878,9 +6732,8 @@ impl crate::json::Json for cgroup_info::blkio::Cfq {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &[];
-        let message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
@@ -6888,7 +6741,7 @@ impl crate::json::Json for cgroup_info::blkio::Cfq {
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -6920,26 +6773,25 @@ impl crate::json::Json for cgroup_info::blkio::cfq::Statistics {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["device", "sectors", "time", "io_serviced", "io_service_bytes", "io_service_time", "io_wait_time", "io_merged", "io_queued"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.device = Some(reader.value()?),
-                1 => message.sectors = Some(reader.value()?),
-                2 => message.time = Some(reader.value()?),
-                3 => message.io_serviced = reader.list()?,
-                4 => message.io_service_bytes = reader.list()?,
-                5 => message.io_service_time = reader.list()?,
-                6 => message.io_wait_time = reader.list()?,
-                7 => message.io_merged = reader.list()?,
-                8 => message.io_queued = reader.list()?,
+                0 => reader.optional(&mut self.device)?,
+                1 => reader.optional(&mut self.sectors)?,
+                2 => reader.optional(&mut self.time)?,
+                3 => self.io_serviced = reader.list()?,
+                4 => self.io_service_bytes = reader.list()?,
+                5 => self.io_service_time = reader.list()?,
+                6 => self.io_wait_time = reader.list()?,
+                7 => self.io_merged = reader.list()?,
+                8 => self.io_queued = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -6965,9 +6817,8 @@ impl crate::json::Json for cgroup_info::blkio::Throttling {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &[];
-        let message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
@@ -6975,7 +6826,7 @@ impl crate::json::Json for cgroup_info::blkio::Throttling {
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -6997,20 +6848,19 @@ impl crate::json::Json for cgroup_info::blkio::throttling::Statistics {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["device", "io_serviced", "io_service_bytes"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.device = Some(reader.value()?),
-                1 => message.io_serviced = reader.list()?,
-                2 => message.io_service_bytes = reader.list()?,
+                0 => reader.optional(&mut self.device)?,
+                1 => self.io_serviced = reader.list()?,
+                2 => self.io_service_bytes = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -7033,20 +6883,19 @@ impl crate::json::Json for cgroup_info::blkio::Statistics {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["cfq", "cfq_recursive", "throttling"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.cfq = reader.list()?,
-                1 => message.cfq_recursive = reader.list()?,
-                2 => message.throttling = reader.list()?,
+                0 => self.cfq = reader.list()?,
+                1 => self.cfq_recursive = reader.list()?,
+                2 => self.throttling = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -7069,18 +6918,17 @@ impl crate::json::Json for cgroup_info::NetCls {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["classid"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.classid = Some(reader.value()?),
+                0 => reader.optional(&mut self.classid)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -7099,18 +6947,17 @@ impl crate::json::Json for Labels {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["labels"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.labels = reader.list()?,
+                0 => self.labels = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -7132,19 +6979,18 @@ impl crate::json::Json for Label {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["key", "value"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.key = reader.value()?; object.seen |= 1 << 0; }
-                1 => message.value = Some(reader.value()?),
+                0 => reader.required(&mut self.key, &mut object, 0)?,
+                1 => reader.optional(&mut self.value)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["key"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -7176,22 +7022,21 @@ impl crate::json::Json for Port {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["number", "name", "protocol", "visibility", "labels"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.number = reader.value()?; object.seen |= 1 << 0; }
-                1 => message.name = Some(reader.value()?),
-                2 => message.protocol = Some(reader.value()?),
-                3 => if let Some(v) = reader.name(|s| discovery_info::Visibility::from_str_name(s).map(|v| v as i32))? { message.visibility = Some(v); }
-                4 => message.labels = Some(reader.value()?),
+                0 => reader.required(&mut self.number, &mut object, 0)?,
+                1 => reader.optional(&mut self.name)?,
+                2 => reader.optional(&mut self.protocol)?,
+                3 => if let Some(v) = reader.name(|s| discovery_info::Visibility::from_str_name(s).map(|v| v as i32))? { self.visibility = Some(v); }
+                4 => reader.optional(&mut self.labels)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["number"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -7214,18 +7059,17 @@ impl crate::json::Json for Ports {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["ports"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.ports = reader.list()?,
+                0 => self.ports = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -7262,24 +7106,23 @@ impl crate::json::Json for DiscoveryInfo {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["visibility", "name", "environment", "location", "version", "ports", "labels"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.visibility = reader.required_name(|s| discovery_info::Visibility::from_str_name(s).map(|v| v as i32))?; object.seen |= 1 << 0; }
-                1 => message.name = Some(reader.value()?),
-                2 => message.environment = Some(reader.value()?),
-                3 => message.location = Some(reader.value()?),
-                4 => message.version = Some(reader.value()?),
-                5 => message.ports = Some(reader.value()?),
-                6 => message.labels = Some(reader.value()?),
+                0 => { self.visibility = reader.required_name(|s| discovery_info::Visibility::from_str_name(s).map(|v| v as i32))?; object.seen |= 1 << 0; }
+                1 => reader.optional(&mut self.name)?,
+                2 => reader.optional(&mut self.environment)?,
+                3 => reader.optional(&mut self.location)?,
+                4 => reader.optional(&mut self.version)?,
+                5 => reader.optional(&mut self.ports)?,
+                6 => reader.optional(&mut self.labels)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["visibility"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -7307,19 +7150,18 @@ impl crate::json::Json for WeightInfo {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["weight", "role"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.weight = reader.value()?; object.seen |= 1 << 0; }
-                1 => message.role = Some(reader.value()?),
+                0 => reader.required(&mut self.weight, &mut object, 0)?,
+                1 => reader.optional(&mut self.role)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["weight"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -7357,24 +7199,23 @@ impl crate::json::Json for VersionInfo {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["version", "build_date", "build_time", "build_user", "git_sha", "git_branch", "git_tag"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.version = reader.value()?; object.seen |= 1 << 0; }
-                1 => message.build_date = Some(reader.value()?),
-                2 => message.build_time = Some(reader.value()?),
-                3 => message.build_user = Some(reader.value()?),
-                4 => message.git_sha = Some(reader.value()?),
-                5 => message.git_branch = Some(reader.value()?),
-                6 => message.git_tag = Some(reader.value()?),
+                0 => reader.required(&mut self.version, &mut object, 0)?,
+                1 => reader.optional(&mut self.build_date)?,
+                2 => reader.optional(&mut self.build_time)?,
+                3 => reader.optional(&mut self.build_user)?,
+                4 => reader.optional(&mut self.git_sha)?,
+                5 => reader.optional(&mut self.git_branch)?,
+                6 => reader.optional(&mut self.git_tag)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["version"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -7402,19 +7243,18 @@ impl crate::json::Json for Flag {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["name", "value"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.name = reader.value()?; object.seen |= 1 << 0; }
-                1 => message.value = Some(reader.value()?),
+                0 => reader.required(&mut self.name, &mut object, 0)?,
+                1 => reader.optional(&mut self.value)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["name"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -7437,21 +7277,20 @@ impl crate::json::Json for Role {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["name", "weight", "frameworks", "resources"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.name = reader.value()?; object.seen |= 1 << 0; }
-                1 => { message.weight = reader.value()?; object.seen |= 1 << 1; }
-                2 => message.frameworks = reader.list()?,
-                3 => message.resources = reader.list()?,
+                0 => reader.required(&mut self.name, &mut object, 0)?,
+                1 => reader.required(&mut self.weight, &mut object, 1)?,
+                2 => self.frameworks = reader.list()?,
+                3 => self.resources = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["name", "weight"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -7476,19 +7315,18 @@ impl crate::json::Json for Metric {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["name", "value"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.name = reader.value()?; object.seen |= 1 << 0; }
-                1 => message.value = Some(reader.value()?),
+                0 => reader.required(&mut self.name, &mut object, 0)?,
+                1 => reader.optional(&mut self.value)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["name"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -7526,24 +7364,23 @@ impl crate::json::Json for FileInfo {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["path", "nlink", "size", "mtime", "mode", "uid", "gid"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.path = reader.value()?; object.seen |= 1 << 0; }
-                1 => message.nlink = Some(reader.value()?),
-                2 => message.size = Some(reader.value()?),
-                3 => message.mtime = Some(reader.value()?),
-                4 => message.mode = Some(reader.value()?),
-                5 => message.uid = Some(reader.value()?),
-                6 => message.gid = Some(reader.value()?),
+                0 => reader.required(&mut self.path, &mut object, 0)?,
+                1 => reader.optional(&mut self.nlink)?,
+                2 => reader.optional(&mut self.size)?,
+                3 => reader.optional(&mut self.mtime)?,
+                4 => reader.optional(&mut self.mode)?,
+                5 => reader.optional(&mut self.uid)?,
+                6 => reader.optional(&mut self.gid)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["path"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -7573,19 +7410,18 @@ impl crate::json::Json for Device {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["path", "number"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.path = Some(reader.value()?),
-                1 => message.number = Some(reader.value()?),
+                0 => reader.optional(&mut self.path)?,
+                1 => reader.optional(&mut self.number)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -7606,19 +7442,18 @@ impl crate::json::Json for device::Number {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["major_number", "minor_number"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.major_number = reader.value()?; object.seen |= 1 << 0; }
-                1 => { message.minor_number = reader.value()?; object.seen |= 1 << 1; }
+                0 => reader.required(&mut self.major_number, &mut object, 0)?,
+                1 => reader.required(&mut self.minor_number, &mut object, 1)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["major_number", "minor_number"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -7639,19 +7474,18 @@ impl crate::json::Json for DeviceAccess {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["device", "access"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.device = reader.value()?; object.seen |= 1 << 0; }
-                1 => { message.access = reader.value()?; object.seen |= 1 << 1; }
+                0 => reader.required(&mut self.device, &mut object, 0)?,
+                1 => reader.required(&mut self.access, &mut object, 1)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["device", "access"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -7679,20 +7513,19 @@ impl crate::json::Json for device_access::Access {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["read", "write", "mknod"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.read = Some(reader.value()?),
-                1 => message.write = Some(reader.value()?),
-                2 => message.mknod = Some(reader.value()?),
+                0 => reader.optional(&mut self.read)?,
+                1 => reader.optional(&mut self.write)?,
+                2 => reader.optional(&mut self.mknod)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -7713,18 +7546,17 @@ impl crate::json::Json for DeviceWhitelist {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["allowed_devices"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.allowed_devices = reader.list()?,
+                0 => self.allowed_devices = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -7750,19 +7582,18 @@ impl crate::json::Json for DrainConfig {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["max_grace_period", "mark_gone"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.max_grace_period = Some(reader.value()?),
-                1 => message.mark_gone = Some(reader.value()?),
+                0 => reader.optional(&mut self.max_grace_period)?,
+                1 => reader.optional(&mut self.mark_gone)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -7783,19 +7614,18 @@ impl crate::json::Json for DrainInfo {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["state", "config"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.state = reader.required_name(|s| DrainState::from_str_name(s).map(|v| v as i32))?; object.seen |= 1 << 0; }
-                1 => { message.config = reader.value()?; object.seen |= 1 << 1; }
+                0 => { self.state = reader.required_name(|s| DrainState::from_str_name(s).map(|v| v as i32))?; object.seen |= 1 << 0; }
+                1 => reader.required(&mut self.config, &mut object, 1)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["state", "config"]);
-        Ok(message)
+        Ok(())
     }
 }
 

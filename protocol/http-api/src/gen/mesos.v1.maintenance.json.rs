@@ -8,19 +8,18 @@ impl crate::json::Json for Window {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["machine_ids", "unavailability"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.machine_ids = reader.list()?,
-                1 => { message.unavailability = reader.value()?; object.seen |= 1 << 0; }
+                0 => self.machine_ids = reader.list()?,
+                1 => reader.required(&mut self.unavailability, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["unavailability"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -40,18 +39,17 @@ impl crate::json::Json for Schedule {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["windows"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.windows = reader.list()?,
+                0 => self.windows = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -71,19 +69,18 @@ impl crate::json::Json for ClusterStatus {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["draining_machines", "down_machines"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.draining_machines = reader.list()?,
-                1 => message.down_machines = reader.list()?,
+                0 => self.draining_machines = reader.list()?,
+                1 => self.down_machines = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -104,19 +101,18 @@ impl crate::json::Json for cluster_status::DrainingMachine {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["id", "statuses"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.id = reader.value()?; object.seen |= 1 << 0; }
-                1 => message.statuses = reader.list()?,
+                0 => reader.required(&mut self.id, &mut object, 0)?,
+                1 => self.statuses = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["id"]);
-        Ok(message)
+        Ok(())
     }
 }
 

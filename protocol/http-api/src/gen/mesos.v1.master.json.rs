@@ -75,40 +75,39 @@ impl crate::json::Json for Call {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["type", "get_metrics", "set_logging_level", "list_files", "read_file", "update_weights", "reserve_resources", "unreserve_resources", "create_volumes", "destroy_volumes", "grow_volume", "shrink_volume", "update_maintenance_schedule", "start_maintenance", "stop_maintenance", "drain_agent", "deactivate_agent", "reactivate_agent", "update_quota", "teardown", "mark_agent_gone", "set_quota", "remove_quota"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => if let Some(v) = reader.name(|s| call::Type::from_str_name(s).map(|v| v as i32))? { message.r#type = Some(v); }
-                1 => message.get_metrics = Some(reader.value()?),
-                2 => message.set_logging_level = Some(reader.value()?),
-                3 => message.list_files = Some(reader.value()?),
-                4 => message.read_file = Some(reader.value()?),
-                5 => message.update_weights = Some(reader.value()?),
-                6 => message.reserve_resources = Some(reader.value()?),
-                7 => message.unreserve_resources = Some(reader.value()?),
-                8 => message.create_volumes = Some(reader.value()?),
-                9 => message.destroy_volumes = Some(reader.value()?),
-                10 => message.grow_volume = Some(reader.value()?),
-                11 => message.shrink_volume = Some(reader.value()?),
-                12 => message.update_maintenance_schedule = Some(reader.value()?),
-                13 => message.start_maintenance = Some(reader.value()?),
-                14 => message.stop_maintenance = Some(reader.value()?),
-                15 => message.drain_agent = Some(reader.value()?),
-                16 => message.deactivate_agent = Some(reader.value()?),
-                17 => message.reactivate_agent = Some(reader.value()?),
-                18 => message.update_quota = Some(reader.value()?),
-                19 => message.teardown = Some(reader.value()?),
-                20 => message.mark_agent_gone = Some(reader.value()?),
-                21 => message.set_quota = Some(reader.value()?),
-                22 => message.remove_quota = Some(reader.value()?),
+                0 => if let Some(v) = reader.name(|s| call::Type::from_str_name(s).map(|v| v as i32))? { self.r#type = Some(v); }
+                1 => reader.optional(&mut self.get_metrics)?,
+                2 => reader.optional(&mut self.set_logging_level)?,
+                3 => reader.optional(&mut self.list_files)?,
+                4 => reader.optional(&mut self.read_file)?,
+                5 => reader.optional(&mut self.update_weights)?,
+                6 => reader.optional(&mut self.reserve_resources)?,
+                7 => reader.optional(&mut self.unreserve_resources)?,
+                8 => reader.optional(&mut self.create_volumes)?,
+                9 => reader.optional(&mut self.destroy_volumes)?,
+                10 => reader.optional(&mut self.grow_volume)?,
+                11 => reader.optional(&mut self.shrink_volume)?,
+                12 => reader.optional(&mut self.update_maintenance_schedule)?,
+                13 => reader.optional(&mut self.start_maintenance)?,
+                14 => reader.optional(&mut self.stop_maintenance)?,
+                15 => reader.optional(&mut self.drain_agent)?,
+                16 => reader.optional(&mut self.deactivate_agent)?,
+                17 => reader.optional(&mut self.reactivate_agent)?,
+                18 => reader.optional(&mut self.update_quota)?,
+                19 => reader.optional(&mut self.teardown)?,
+                20 => reader.optional(&mut self.mark_agent_gone)?,
+                21 => reader.optional(&mut self.set_quota)?,
+                22 => reader.optional(&mut self.remove_quota)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -151,18 +150,17 @@ impl crate::json::Json for call::GetMetrics {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["timeout"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.timeout = Some(reader.value()?),
+                0 => reader.optional(&mut self.timeout)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -182,19 +180,18 @@ impl crate::json::Json for call::SetLoggingLevel {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["level", "duration"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.level = reader.value()?; object.seen |= 1 << 0; }
-                1 => { message.duration = reader.value()?; object.seen |= 1 << 1; }
+                0 => reader.required(&mut self.level, &mut object, 0)?,
+                1 => reader.required(&mut self.duration, &mut object, 1)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["level", "duration"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -214,18 +211,17 @@ impl crate::json::Json for call::ListFiles {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["path"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.path = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.path, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["path"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -248,20 +244,19 @@ impl crate::json::Json for call::ReadFile {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["path", "offset", "length"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.path = reader.value()?; object.seen |= 1 << 0; }
-                1 => { message.offset = reader.value()?; object.seen |= 1 << 1; }
-                2 => message.length = Some(reader.value()?),
+                0 => reader.required(&mut self.path, &mut object, 0)?,
+                1 => reader.required(&mut self.offset, &mut object, 1)?,
+                2 => reader.optional(&mut self.length)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["path", "offset"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -282,18 +277,17 @@ impl crate::json::Json for call::UpdateWeights {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["weight_infos"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.weight_infos = reader.list()?,
+                0 => self.weight_infos = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -314,20 +308,19 @@ impl crate::json::Json for call::ReserveResources {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["agent_id", "source", "resources"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.agent_id = reader.value()?; object.seen |= 1 << 0; }
-                1 => message.source = reader.list()?,
-                2 => message.resources = reader.list()?,
+                0 => reader.required(&mut self.agent_id, &mut object, 0)?,
+                1 => self.source = reader.list()?,
+                2 => self.resources = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["agent_id"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -349,19 +342,18 @@ impl crate::json::Json for call::UnreserveResources {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["agent_id", "resources"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.agent_id = reader.value()?; object.seen |= 1 << 0; }
-                1 => message.resources = reader.list()?,
+                0 => reader.required(&mut self.agent_id, &mut object, 0)?,
+                1 => self.resources = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["agent_id"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -382,19 +374,18 @@ impl crate::json::Json for call::CreateVolumes {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["agent_id", "volumes"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.agent_id = reader.value()?; object.seen |= 1 << 0; }
-                1 => message.volumes = reader.list()?,
+                0 => reader.required(&mut self.agent_id, &mut object, 0)?,
+                1 => self.volumes = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["agent_id"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -415,19 +406,18 @@ impl crate::json::Json for call::DestroyVolumes {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["agent_id", "volumes"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.agent_id = reader.value()?; object.seen |= 1 << 0; }
-                1 => message.volumes = reader.list()?,
+                0 => reader.required(&mut self.agent_id, &mut object, 0)?,
+                1 => self.volumes = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["agent_id"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -451,20 +441,19 @@ impl crate::json::Json for call::GrowVolume {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["agent_id", "volume", "addition"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.agent_id = Some(reader.value()?),
-                1 => { message.volume = reader.value()?; object.seen |= 1 << 0; }
-                2 => { message.addition = reader.value()?; object.seen |= 1 << 1; }
+                0 => reader.optional(&mut self.agent_id)?,
+                1 => reader.required(&mut self.volume, &mut object, 0)?,
+                2 => reader.required(&mut self.addition, &mut object, 1)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["volume", "addition"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -489,20 +478,19 @@ impl crate::json::Json for call::ShrinkVolume {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["agent_id", "volume", "subtract"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.agent_id = Some(reader.value()?),
-                1 => { message.volume = reader.value()?; object.seen |= 1 << 0; }
-                2 => { message.subtract = reader.value()?; object.seen |= 1 << 1; }
+                0 => reader.optional(&mut self.agent_id)?,
+                1 => reader.required(&mut self.volume, &mut object, 0)?,
+                2 => reader.required(&mut self.subtract, &mut object, 1)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["volume", "subtract"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -523,18 +511,17 @@ impl crate::json::Json for call::UpdateMaintenanceSchedule {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["schedule"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.schedule = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.schedule, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["schedule"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -553,18 +540,17 @@ impl crate::json::Json for call::StartMaintenance {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["machines"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.machines = reader.list()?,
+                0 => self.machines = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -583,18 +569,17 @@ impl crate::json::Json for call::StopMaintenance {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["machines"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.machines = reader.list()?,
+                0 => self.machines = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -621,20 +606,19 @@ impl crate::json::Json for call::DrainAgent {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["agent_id", "max_grace_period", "mark_gone"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.agent_id = reader.value()?; object.seen |= 1 << 0; }
-                1 => message.max_grace_period = Some(reader.value()?),
-                2 => message.mark_gone = Some(reader.value()?),
+                0 => reader.required(&mut self.agent_id, &mut object, 0)?,
+                1 => reader.optional(&mut self.max_grace_period)?,
+                2 => reader.optional(&mut self.mark_gone)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["agent_id"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -655,18 +639,17 @@ impl crate::json::Json for call::DeactivateAgent {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["agent_id"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.agent_id = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.agent_id, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["agent_id"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -685,18 +668,17 @@ impl crate::json::Json for call::ReactivateAgent {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["agent_id"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.agent_id = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.agent_id, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["agent_id"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -718,19 +700,18 @@ impl crate::json::Json for call::UpdateQuota {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["force", "quota_configs"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.force = Some(reader.value()?),
-                1 => message.quota_configs = reader.list()?,
+                0 => reader.optional(&mut self.force)?,
+                1 => self.quota_configs = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -750,18 +731,17 @@ impl crate::json::Json for call::SetQuota {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["quota_request"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.quota_request = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.quota_request, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["quota_request"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -780,18 +760,17 @@ impl crate::json::Json for call::RemoveQuota {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["role"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.role = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.role, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["role"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -810,18 +789,17 @@ impl crate::json::Json for call::Teardown {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["framework_id"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.framework_id = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.framework_id, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["framework_id"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -840,18 +818,17 @@ impl crate::json::Json for call::MarkAgentGone {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["agent_id"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.agent_id = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.agent_id, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["agent_id"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -929,37 +906,36 @@ impl crate::json::Json for Response {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["type", "get_health", "get_flags", "get_version", "get_metrics", "get_logging_level", "list_files", "read_file", "get_state", "get_agents", "get_frameworks", "get_executors", "get_operations", "get_tasks", "get_roles", "get_weights", "get_master", "get_maintenance_status", "get_maintenance_schedule", "get_quota"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => if let Some(v) = reader.name(|s| response::Type::from_str_name(s).map(|v| v as i32))? { message.r#type = Some(v); }
-                1 => message.get_health = Some(reader.value()?),
-                2 => message.get_flags = Some(reader.value()?),
-                3 => message.get_version = Some(reader.value()?),
-                4 => message.get_metrics = Some(reader.value()?),
-                5 => message.get_logging_level = Some(reader.value()?),
-                6 => message.list_files = Some(reader.value()?),
-                7 => message.read_file = Some(reader.value()?),
-                8 => message.get_state = Some(reader.value()?),
-                9 => message.get_agents = Some(reader.value()?),
-                10 => message.get_frameworks = Some(reader.value()?),
-                11 => message.get_executors = Some(reader.value()?),
-                12 => message.get_operations = Some(reader.value()?),
-                13 => message.get_tasks = Some(reader.value()?),
-                14 => message.get_roles = Some(reader.value()?),
-                15 => message.get_weights = Some(reader.value()?),
-                16 => message.get_master = Some(reader.value()?),
-                17 => message.get_maintenance_status = Some(reader.value()?),
-                18 => message.get_maintenance_schedule = Some(reader.value()?),
-                19 => message.get_quota = Some(reader.value()?),
+                0 => if let Some(v) = reader.name(|s| response::Type::from_str_name(s).map(|v| v as i32))? { self.r#type = Some(v); }
+                1 => reader.optional(&mut self.get_health)?,
+                2 => reader.optional(&mut self.get_flags)?,
+                3 => reader.optional(&mut self.get_version)?,
+                4 => reader.optional(&mut self.get_metrics)?,
+                5 => reader.optional(&mut self.get_logging_level)?,
+                6 => reader.optional(&mut self.list_files)?,
+                7 => reader.optional(&mut self.read_file)?,
+                8 => reader.optional(&mut self.get_state)?,
+                9 => reader.optional(&mut self.get_agents)?,
+                10 => reader.optional(&mut self.get_frameworks)?,
+                11 => reader.optional(&mut self.get_executors)?,
+                12 => reader.optional(&mut self.get_operations)?,
+                13 => reader.optional(&mut self.get_tasks)?,
+                14 => reader.optional(&mut self.get_roles)?,
+                15 => reader.optional(&mut self.get_weights)?,
+                16 => reader.optional(&mut self.get_master)?,
+                17 => reader.optional(&mut self.get_maintenance_status)?,
+                18 => reader.optional(&mut self.get_maintenance_schedule)?,
+                19 => reader.optional(&mut self.get_quota)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -997,18 +973,17 @@ impl crate::json::Json for response::GetHealth {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["healthy"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.healthy = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.healthy, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["healthy"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1027,18 +1002,17 @@ impl crate::json::Json for response::GetFlags {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["flags"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.flags = reader.list()?,
+                0 => self.flags = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1057,18 +1031,17 @@ impl crate::json::Json for response::GetVersion {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["version_info"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.version_info = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.version_info, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["version_info"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1087,18 +1060,17 @@ impl crate::json::Json for response::GetMetrics {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["metrics"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.metrics = reader.list()?,
+                0 => self.metrics = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1117,18 +1089,17 @@ impl crate::json::Json for response::GetLoggingLevel {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["level"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.level = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.level, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["level"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1147,18 +1118,17 @@ impl crate::json::Json for response::ListFiles {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["file_infos"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.file_infos = reader.list()?,
+                0 => self.file_infos = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1178,19 +1148,18 @@ impl crate::json::Json for response::ReadFile {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["size", "data"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.size = reader.value()?; object.seen |= 1 << 0; }
-                1 => { message.data = reader.value()?; object.seen |= 1 << 1; }
+                0 => reader.required(&mut self.size, &mut object, 0)?,
+                1 => reader.required(&mut self.data, &mut object, 1)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["size", "data"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1221,21 +1190,20 @@ impl crate::json::Json for response::GetState {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["get_tasks", "get_executors", "get_frameworks", "get_agents"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.get_tasks = Some(reader.value()?),
-                1 => message.get_executors = Some(reader.value()?),
-                2 => message.get_frameworks = Some(reader.value()?),
-                3 => message.get_agents = Some(reader.value()?),
+                0 => reader.optional(&mut self.get_tasks)?,
+                1 => reader.optional(&mut self.get_executors)?,
+                2 => reader.optional(&mut self.get_frameworks)?,
+                3 => reader.optional(&mut self.get_agents)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1258,19 +1226,18 @@ impl crate::json::Json for response::GetAgents {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["agents", "recovered_agents"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.agents = reader.list()?,
-                1 => message.recovered_agents = reader.list()?,
+                0 => self.agents = reader.list()?,
+                1 => self.recovered_agents = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1315,31 +1282,30 @@ impl crate::json::Json for response::get_agents::Agent {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["agent_info", "active", "deactivated", "version", "pid", "registered_time", "reregistered_time", "total_resources", "allocated_resources", "offered_resources", "capabilities", "resource_providers", "drain_info", "estimated_drain_start_time"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.agent_info = reader.value()?; object.seen |= 1 << 0; }
-                1 => { message.active = reader.value()?; object.seen |= 1 << 1; }
-                2 => message.deactivated = Some(reader.value()?),
-                3 => { message.version = reader.value()?; object.seen |= 1 << 2; }
-                4 => message.pid = Some(reader.value()?),
-                5 => message.registered_time = Some(reader.value()?),
-                6 => message.reregistered_time = Some(reader.value()?),
-                7 => message.total_resources = reader.list()?,
-                8 => message.allocated_resources = reader.list()?,
-                9 => message.offered_resources = reader.list()?,
-                10 => message.capabilities = reader.list()?,
-                11 => message.resource_providers = reader.list()?,
-                12 => message.drain_info = Some(reader.value()?),
-                13 => message.estimated_drain_start_time = Some(reader.value()?),
+                0 => reader.required(&mut self.agent_info, &mut object, 0)?,
+                1 => reader.required(&mut self.active, &mut object, 1)?,
+                2 => reader.optional(&mut self.deactivated)?,
+                3 => reader.required(&mut self.version, &mut object, 2)?,
+                4 => reader.optional(&mut self.pid)?,
+                5 => reader.optional(&mut self.registered_time)?,
+                6 => reader.optional(&mut self.reregistered_time)?,
+                7 => self.total_resources = reader.list()?,
+                8 => self.allocated_resources = reader.list()?,
+                9 => self.offered_resources = reader.list()?,
+                10 => self.capabilities = reader.list()?,
+                11 => self.resource_providers = reader.list()?,
+                12 => reader.optional(&mut self.drain_info)?,
+                13 => reader.optional(&mut self.estimated_drain_start_time)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["agent_info", "active", "version"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1372,19 +1338,18 @@ impl crate::json::Json for response::get_agents::agent::ResourceProvider {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["resource_provider_info", "total_resources"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.resource_provider_info = reader.value()?; object.seen |= 1 << 0; }
-                1 => message.total_resources = reader.list()?,
+                0 => reader.required(&mut self.resource_provider_info, &mut object, 0)?,
+                1 => self.total_resources = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["resource_provider_info"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1406,20 +1371,19 @@ impl crate::json::Json for response::GetFrameworks {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["frameworks", "completed_frameworks", "recovered_frameworks"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.frameworks = reader.list()?,
-                1 => message.completed_frameworks = reader.list()?,
-                2 => message.recovered_frameworks = reader.list()?,
+                0 => self.frameworks = reader.list()?,
+                1 => self.completed_frameworks = reader.list()?,
+                2 => self.recovered_frameworks = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1459,29 +1423,28 @@ impl crate::json::Json for response::get_frameworks::Framework {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["framework_info", "active", "connected", "recovered", "registered_time", "reregistered_time", "unregistered_time", "offers", "inverse_offers", "allocated_resources", "offered_resources", "offer_constraints"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.framework_info = reader.value()?; object.seen |= 1 << 0; }
-                1 => { message.active = reader.value()?; object.seen |= 1 << 1; }
-                2 => { message.connected = reader.value()?; object.seen |= 1 << 2; }
-                3 => { message.recovered = reader.value()?; object.seen |= 1 << 3; }
-                4 => message.registered_time = Some(reader.value()?),
-                5 => message.reregistered_time = Some(reader.value()?),
-                6 => message.unregistered_time = Some(reader.value()?),
-                7 => message.offers = reader.list()?,
-                8 => message.inverse_offers = reader.list()?,
-                9 => message.allocated_resources = reader.list()?,
-                10 => message.offered_resources = reader.list()?,
-                11 => message.offer_constraints = Some(reader.value()?),
+                0 => reader.required(&mut self.framework_info, &mut object, 0)?,
+                1 => reader.required(&mut self.active, &mut object, 1)?,
+                2 => reader.required(&mut self.connected, &mut object, 2)?,
+                3 => reader.required(&mut self.recovered, &mut object, 3)?,
+                4 => reader.optional(&mut self.registered_time)?,
+                5 => reader.optional(&mut self.reregistered_time)?,
+                6 => reader.optional(&mut self.unregistered_time)?,
+                7 => self.offers = reader.list()?,
+                8 => self.inverse_offers = reader.list()?,
+                9 => self.allocated_resources = reader.list()?,
+                10 => self.offered_resources = reader.list()?,
+                11 => reader.optional(&mut self.offer_constraints)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["framework_info", "active", "connected", "recovered"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1512,19 +1475,18 @@ impl crate::json::Json for response::GetExecutors {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["executors", "orphan_executors"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.executors = reader.list()?,
-                1 => message.orphan_executors = reader.list()?,
+                0 => self.executors = reader.list()?,
+                1 => self.orphan_executors = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1545,19 +1507,18 @@ impl crate::json::Json for response::get_executors::Executor {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["executor_info", "agent_id"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.executor_info = reader.value()?; object.seen |= 1 << 0; }
-                1 => { message.agent_id = reader.value()?; object.seen |= 1 << 1; }
+                0 => reader.required(&mut self.executor_info, &mut object, 0)?,
+                1 => reader.required(&mut self.agent_id, &mut object, 1)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["executor_info", "agent_id"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1577,18 +1538,17 @@ impl crate::json::Json for response::GetOperations {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["operations"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.operations = reader.list()?,
+                0 => self.operations = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1611,22 +1571,21 @@ impl crate::json::Json for response::GetTasks {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["pending_tasks", "tasks", "unreachable_tasks", "completed_tasks", "orphan_tasks"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.pending_tasks = reader.list()?,
-                1 => message.tasks = reader.list()?,
-                2 => message.unreachable_tasks = reader.list()?,
-                3 => message.completed_tasks = reader.list()?,
-                4 => message.orphan_tasks = reader.list()?,
+                0 => self.pending_tasks = reader.list()?,
+                1 => self.tasks = reader.list()?,
+                2 => self.unreachable_tasks = reader.list()?,
+                3 => self.completed_tasks = reader.list()?,
+                4 => self.orphan_tasks = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1649,18 +1608,17 @@ impl crate::json::Json for response::GetRoles {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["roles"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.roles = reader.list()?,
+                0 => self.roles = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1679,18 +1637,17 @@ impl crate::json::Json for response::GetWeights {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["weight_infos"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.weight_infos = reader.list()?,
+                0 => self.weight_infos = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1717,20 +1674,19 @@ impl crate::json::Json for response::GetMaster {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["master_info", "start_time", "elected_time"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.master_info = Some(reader.value()?),
-                1 => message.start_time = Some(reader.value()?),
-                2 => message.elected_time = Some(reader.value()?),
+                0 => reader.optional(&mut self.master_info)?,
+                1 => reader.optional(&mut self.start_time)?,
+                2 => reader.optional(&mut self.elected_time)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1751,18 +1707,17 @@ impl crate::json::Json for response::GetMaintenanceStatus {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["status"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.status = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.status, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["status"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1781,18 +1736,17 @@ impl crate::json::Json for response::GetMaintenanceSchedule {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["schedule"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.schedule = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.schedule, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["schedule"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1811,18 +1765,17 @@ impl crate::json::Json for response::GetQuota {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["status"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.status = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.status, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["status"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1867,26 +1820,25 @@ impl crate::json::Json for Event {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["type", "subscribed", "task_added", "task_updated", "agent_added", "agent_removed", "framework_added", "framework_updated", "framework_removed"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => if let Some(v) = reader.name(|s| event::Type::from_str_name(s).map(|v| v as i32))? { message.r#type = Some(v); }
-                1 => message.subscribed = Some(reader.value()?),
-                2 => message.task_added = Some(reader.value()?),
-                3 => message.task_updated = Some(reader.value()?),
-                4 => message.agent_added = Some(reader.value()?),
-                5 => message.agent_removed = Some(reader.value()?),
-                6 => message.framework_added = Some(reader.value()?),
-                7 => message.framework_updated = Some(reader.value()?),
-                8 => message.framework_removed = Some(reader.value()?),
+                0 => if let Some(v) = reader.name(|s| event::Type::from_str_name(s).map(|v| v as i32))? { self.r#type = Some(v); }
+                1 => reader.optional(&mut self.subscribed)?,
+                2 => reader.optional(&mut self.task_added)?,
+                3 => reader.optional(&mut self.task_updated)?,
+                4 => reader.optional(&mut self.agent_added)?,
+                5 => reader.optional(&mut self.agent_removed)?,
+                6 => reader.optional(&mut self.framework_added)?,
+                7 => reader.optional(&mut self.framework_updated)?,
+                8 => reader.optional(&mut self.framework_removed)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1918,19 +1870,18 @@ impl crate::json::Json for event::Subscribed {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["get_state", "heartbeat_interval_seconds"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.get_state = Some(reader.value()?),
-                1 => message.heartbeat_interval_seconds = Some(reader.value()?),
+                0 => reader.optional(&mut self.get_state)?,
+                1 => reader.optional(&mut self.heartbeat_interval_seconds)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1950,18 +1901,17 @@ impl crate::json::Json for event::TaskAdded {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["task"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.task = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.task, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["task"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1982,20 +1932,19 @@ impl crate::json::Json for event::TaskUpdated {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["framework_id", "status", "state"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.framework_id = reader.value()?; object.seen |= 1 << 0; }
-                1 => { message.status = reader.value()?; object.seen |= 1 << 1; }
-                2 => { message.state = reader.required_name(|s| super::TaskState::from_str_name(s).map(|v| v as i32))?; object.seen |= 1 << 2; }
+                0 => reader.required(&mut self.framework_id, &mut object, 0)?,
+                1 => reader.required(&mut self.status, &mut object, 1)?,
+                2 => { self.state = reader.required_name(|s| super::TaskState::from_str_name(s).map(|v| v as i32))?; object.seen |= 1 << 2; }
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["framework_id", "status", "state"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -2016,18 +1965,17 @@ impl crate::json::Json for event::FrameworkAdded {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["framework"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.framework = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.framework, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["framework"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -2046,18 +1994,17 @@ impl crate::json::Json for event::FrameworkUpdated {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["framework"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.framework = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.framework, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["framework"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -2076,18 +2023,17 @@ impl crate::json::Json for event::FrameworkRemoved {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["framework_info"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.framework_info = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.framework_info, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["framework_info"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -2106,18 +2052,17 @@ impl crate::json::Json for event::AgentAdded {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["agent"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.agent = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.agent, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["agent"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -2136,18 +2081,17 @@ impl crate::json::Json for event::AgentRemoved {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["agent_id"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.agent_id = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.agent_id, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["agent_id"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -2171,19 +2115,18 @@ impl crate::json::Json for Duration {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["seconds", "nanos"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.seconds = Some(reader.value()?),
-                1 => message.nanos = Some(reader.value()?),
+                0 => reader.optional(&mut self.seconds)?,
+                1 => reader.optional(&mut self.nanos)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 

@@ -13,20 +13,19 @@ impl crate::json::Json for QuotaInfo {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["role", "principal", "guarantee"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.role = Some(reader.value()?),
-                1 => message.principal = Some(reader.value()?),
-                2 => message.guarantee = reader.list()?,
+                0 => reader.optional(&mut self.role)?,
+                1 => reader.optional(&mut self.principal)?,
+                2 => self.guarantee = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -53,20 +52,19 @@ impl crate::json::Json for QuotaRequest {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["force", "role", "guarantee"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.force = Some(reader.value()?),
-                1 => message.role = Some(reader.value()?),
-                2 => message.guarantee = reader.list()?,
+                0 => reader.optional(&mut self.force)?,
+                1 => reader.optional(&mut self.role)?,
+                2 => self.guarantee = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -89,20 +87,19 @@ impl crate::json::Json for QuotaConfig {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["role", "guarantees", "limits"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.role = reader.value()?; object.seen |= 1 << 0; }
-                1 => message.guarantees = reader.map()?,
-                2 => message.limits = reader.map()?,
+                0 => reader.required(&mut self.role, &mut object, 0)?,
+                1 => self.guarantees = reader.map()?,
+                2 => self.limits = reader.map()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["role"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -124,19 +121,18 @@ impl crate::json::Json for QuotaStatus {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["infos", "configs"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.infos = reader.list()?,
-                1 => message.configs = reader.list()?,
+                0 => self.infos = reader.list()?,
+                1 => self.configs = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 

@@ -24,23 +24,22 @@ impl crate::json::Json for Event {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["type", "subscribed", "apply_operation", "publish_resources", "acknowledge_operation_status", "reconcile_operations"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => if let Some(v) = reader.name(|s| event::Type::from_str_name(s).map(|v| v as i32))? { message.r#type = Some(v); }
-                1 => message.subscribed = Some(reader.value()?),
-                2 => message.apply_operation = Some(reader.value()?),
-                3 => message.publish_resources = Some(reader.value()?),
-                4 => message.acknowledge_operation_status = Some(reader.value()?),
-                5 => message.reconcile_operations = Some(reader.value()?),
+                0 => if let Some(v) = reader.name(|s| event::Type::from_str_name(s).map(|v| v as i32))? { self.r#type = Some(v); }
+                1 => reader.optional(&mut self.subscribed)?,
+                2 => reader.optional(&mut self.apply_operation)?,
+                3 => reader.optional(&mut self.publish_resources)?,
+                4 => reader.optional(&mut self.acknowledge_operation_status)?,
+                5 => reader.optional(&mut self.reconcile_operations)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -64,18 +63,17 @@ impl crate::json::Json for event::Subscribed {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["provider_id"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.provider_id = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.provider_id, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["provider_id"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -99,21 +97,20 @@ impl crate::json::Json for event::ApplyOperation {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["framework_id", "info", "operation_uuid", "resource_version_uuid"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.framework_id = Some(reader.value()?),
-                1 => { message.info = reader.value()?; object.seen |= 1 << 0; }
-                2 => { message.operation_uuid = reader.value()?; object.seen |= 1 << 1; }
-                3 => { message.resource_version_uuid = reader.value()?; object.seen |= 1 << 2; }
+                0 => reader.optional(&mut self.framework_id)?,
+                1 => reader.required(&mut self.info, &mut object, 0)?,
+                2 => reader.required(&mut self.operation_uuid, &mut object, 1)?,
+                3 => reader.required(&mut self.resource_version_uuid, &mut object, 2)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["info", "operation_uuid", "resource_version_uuid"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -136,19 +133,18 @@ impl crate::json::Json for event::PublishResources {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["uuid", "resources"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.uuid = reader.value()?; object.seen |= 1 << 0; }
-                1 => message.resources = reader.list()?,
+                0 => reader.required(&mut self.uuid, &mut object, 0)?,
+                1 => self.resources = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["uuid"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -169,19 +165,18 @@ impl crate::json::Json for event::AcknowledgeOperationStatus {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["status_uuid", "operation_uuid"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.status_uuid = reader.value()?; object.seen |= 1 << 0; }
-                1 => { message.operation_uuid = reader.value()?; object.seen |= 1 << 1; }
+                0 => reader.required(&mut self.status_uuid, &mut object, 0)?,
+                1 => reader.required(&mut self.operation_uuid, &mut object, 1)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["status_uuid", "operation_uuid"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -201,18 +196,17 @@ impl crate::json::Json for event::ReconcileOperations {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["operation_uuids"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.operation_uuids = reader.list()?,
+                0 => self.operation_uuids = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -248,23 +242,22 @@ impl crate::json::Json for Call {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["resource_provider_id", "type", "subscribe", "update_operation_status", "update_state", "update_publish_resources_status"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.resource_provider_id = Some(reader.value()?),
-                1 => if let Some(v) = reader.name(|s| call::Type::from_str_name(s).map(|v| v as i32))? { message.r#type = Some(v); }
-                2 => message.subscribe = Some(reader.value()?),
-                3 => message.update_operation_status = Some(reader.value()?),
-                4 => message.update_state = Some(reader.value()?),
-                5 => message.update_publish_resources_status = Some(reader.value()?),
+                0 => reader.optional(&mut self.resource_provider_id)?,
+                1 => if let Some(v) = reader.name(|s| call::Type::from_str_name(s).map(|v| v as i32))? { self.r#type = Some(v); }
+                2 => reader.optional(&mut self.subscribe)?,
+                3 => reader.optional(&mut self.update_operation_status)?,
+                4 => reader.optional(&mut self.update_state)?,
+                5 => reader.optional(&mut self.update_publish_resources_status)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -288,18 +281,17 @@ impl crate::json::Json for call::Subscribe {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["resource_provider_info"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.resource_provider_info = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.resource_provider_info, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["resource_provider_info"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -325,21 +317,20 @@ impl crate::json::Json for call::UpdateOperationStatus {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["framework_id", "status", "latest_status", "operation_uuid"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.framework_id = Some(reader.value()?),
-                1 => { message.status = reader.value()?; object.seen |= 1 << 0; }
-                2 => message.latest_status = Some(reader.value()?),
-                3 => { message.operation_uuid = reader.value()?; object.seen |= 1 << 1; }
+                0 => reader.optional(&mut self.framework_id)?,
+                1 => reader.required(&mut self.status, &mut object, 0)?,
+                2 => reader.optional(&mut self.latest_status)?,
+                3 => reader.required(&mut self.operation_uuid, &mut object, 1)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["status", "operation_uuid"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -363,20 +354,19 @@ impl crate::json::Json for call::UpdateState {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["operations", "resources", "resource_version_uuid"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.operations = reader.list()?,
-                1 => message.resources = reader.list()?,
-                2 => { message.resource_version_uuid = reader.value()?; object.seen |= 1 << 0; }
+                0 => self.operations = reader.list()?,
+                1 => self.resources = reader.list()?,
+                2 => reader.required(&mut self.resource_version_uuid, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["resource_version_uuid"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -398,19 +388,18 @@ impl crate::json::Json for call::UpdatePublishResourcesStatus {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["uuid", "status"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.uuid = reader.value()?; object.seen |= 1 << 0; }
-                1 => { message.status = reader.required_name(|s| call::update_publish_resources_status::Status::from_str_name(s).map(|v| v as i32))?; object.seen |= 1 << 1; }
+                0 => reader.required(&mut self.uuid, &mut object, 0)?,
+                1 => { self.status = reader.required_name(|s| call::update_publish_resources_status::Status::from_str_name(s).map(|v| v as i32))?; object.seen |= 1 << 1; }
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["uuid", "status"]);
-        Ok(message)
+        Ok(())
     }
 }
 

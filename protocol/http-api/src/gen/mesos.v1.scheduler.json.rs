@@ -39,28 +39,27 @@ impl crate::json::Json for Event {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["type", "subscribed", "offers", "inverse_offers", "rescind", "rescind_inverse_offer", "update", "update_operation_status", "message", "failure", "error"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => if let Some(v) = reader.name(|s| event::Type::from_str_name(s).map(|v| v as i32))? { message.r#type = Some(v); }
-                1 => message.subscribed = Some(reader.value()?),
-                2 => message.offers = Some(reader.value()?),
-                3 => message.inverse_offers = Some(reader.value()?),
-                4 => message.rescind = Some(reader.value()?),
-                5 => message.rescind_inverse_offer = Some(reader.value()?),
-                6 => message.update = Some(reader.value()?),
-                7 => message.update_operation_status = Some(reader.value()?),
-                8 => message.message = Some(reader.value()?),
-                9 => message.failure = Some(reader.value()?),
-                10 => message.error = Some(reader.value()?),
+                0 => if let Some(v) = reader.name(|s| event::Type::from_str_name(s).map(|v| v as i32))? { self.r#type = Some(v); }
+                1 => reader.optional(&mut self.subscribed)?,
+                2 => reader.optional(&mut self.offers)?,
+                3 => reader.optional(&mut self.inverse_offers)?,
+                4 => reader.optional(&mut self.rescind)?,
+                5 => reader.optional(&mut self.rescind_inverse_offer)?,
+                6 => reader.optional(&mut self.update)?,
+                7 => reader.optional(&mut self.update_operation_status)?,
+                8 => reader.optional(&mut self.message)?,
+                9 => reader.optional(&mut self.failure)?,
+                10 => reader.optional(&mut self.error)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -95,20 +94,19 @@ impl crate::json::Json for event::Subscribed {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["framework_id", "heartbeat_interval_seconds", "master_info"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.framework_id = reader.value()?; object.seen |= 1 << 0; }
-                1 => message.heartbeat_interval_seconds = Some(reader.value()?),
-                2 => message.master_info = Some(reader.value()?),
+                0 => reader.required(&mut self.framework_id, &mut object, 0)?,
+                1 => reader.optional(&mut self.heartbeat_interval_seconds)?,
+                2 => reader.optional(&mut self.master_info)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["framework_id"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -129,18 +127,17 @@ impl crate::json::Json for event::Offers {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["offers"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.offers = reader.list()?,
+                0 => self.offers = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -159,18 +156,17 @@ impl crate::json::Json for event::InverseOffers {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["inverse_offers"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.inverse_offers = reader.list()?,
+                0 => self.inverse_offers = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -189,18 +185,17 @@ impl crate::json::Json for event::Rescind {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["offer_id"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.offer_id = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.offer_id, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["offer_id"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -219,18 +214,17 @@ impl crate::json::Json for event::RescindInverseOffer {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["inverse_offer_id"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.inverse_offer_id = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.inverse_offer_id, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["inverse_offer_id"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -249,18 +243,17 @@ impl crate::json::Json for event::Update {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["status"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.status = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.status, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["status"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -279,18 +272,17 @@ impl crate::json::Json for event::UpdateOperationStatus {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["status"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.status = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.status, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["status"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -311,20 +303,19 @@ impl crate::json::Json for event::Message {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["agent_id", "executor_id", "data"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.agent_id = reader.value()?; object.seen |= 1 << 0; }
-                1 => { message.executor_id = reader.value()?; object.seen |= 1 << 1; }
-                2 => { message.data = reader.value()?; object.seen |= 1 << 2; }
+                0 => reader.required(&mut self.agent_id, &mut object, 0)?,
+                1 => reader.required(&mut self.executor_id, &mut object, 1)?,
+                2 => reader.required(&mut self.data, &mut object, 2)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["agent_id", "executor_id", "data"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -353,20 +344,19 @@ impl crate::json::Json for event::Failure {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["agent_id", "executor_id", "status"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.agent_id = Some(reader.value()?),
-                1 => message.executor_id = Some(reader.value()?),
-                2 => message.status = Some(reader.value()?),
+                0 => reader.optional(&mut self.agent_id)?,
+                1 => reader.optional(&mut self.executor_id)?,
+                2 => reader.optional(&mut self.status)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -387,18 +377,17 @@ impl crate::json::Json for event::Error {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["message"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.message = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.message, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["message"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -422,19 +411,18 @@ impl crate::json::Json for Response {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["type", "reconcile_operations"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => if let Some(v) = reader.name(|s| response::Type::from_str_name(s).map(|v| v as i32))? { message.r#type = Some(v); }
-                1 => message.reconcile_operations = Some(reader.value()?),
+                0 => if let Some(v) = reader.name(|s| response::Type::from_str_name(s).map(|v| v as i32))? { self.r#type = Some(v); }
+                1 => reader.optional(&mut self.reconcile_operations)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -454,18 +442,17 @@ impl crate::json::Json for response::ReconcileOperations {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["operation_statuses"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.operation_statuses = reader.list()?,
+                0 => self.operation_statuses = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -485,19 +472,18 @@ impl crate::json::Json for AttributeConstraint {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["selector", "predicate"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.selector = reader.value()?; object.seen |= 1 << 0; }
-                1 => { message.predicate = reader.value()?; object.seen |= 1 << 1; }
+                0 => reader.required(&mut self.selector, &mut object, 0)?,
+                1 => reader.required(&mut self.predicate, &mut object, 1)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["selector", "predicate"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -522,19 +508,18 @@ impl crate::json::Json for attribute_constraint::Selector {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["pseudoattribute_type", "attribute_name"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => if let Some(v) = reader.name(|s| attribute_constraint::selector::PseudoattributeType::from_str_name(s).map(|v| v as i32))? { message.selector = Some(attribute_constraint::selector::Selector::PseudoattributeType(v)); }
-                1 => message.selector = Some(attribute_constraint::selector::Selector::AttributeName(reader.value()?)),
+                0 => if let Some(v) = reader.name(|s| attribute_constraint::selector::PseudoattributeType::from_str_name(s).map(|v| v as i32))? { self.selector = Some(attribute_constraint::selector::Selector::PseudoattributeType(v)); }
+                1 => self.selector = Some(attribute_constraint::selector::Selector::AttributeName(reader.value()?)),
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -571,23 +556,22 @@ impl crate::json::Json for attribute_constraint::Predicate {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["exists", "not_exists", "text_equals", "text_not_equals", "text_matches", "text_not_matches"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.predicate = Some(attribute_constraint::predicate::Predicate::Exists(reader.value()?)),
-                1 => message.predicate = Some(attribute_constraint::predicate::Predicate::NotExists(reader.value()?)),
-                2 => message.predicate = Some(attribute_constraint::predicate::Predicate::TextEquals(reader.value()?)),
-                3 => message.predicate = Some(attribute_constraint::predicate::Predicate::TextNotEquals(reader.value()?)),
-                4 => message.predicate = Some(attribute_constraint::predicate::Predicate::TextMatches(reader.value()?)),
-                5 => message.predicate = Some(attribute_constraint::predicate::Predicate::TextNotMatches(reader.value()?)),
+                0 => self.predicate = Some(attribute_constraint::predicate::Predicate::Exists(reader.value()?)),
+                1 => self.predicate = Some(attribute_constraint::predicate::Predicate::NotExists(reader.value()?)),
+                2 => self.predicate = Some(attribute_constraint::predicate::Predicate::TextEquals(reader.value()?)),
+                3 => self.predicate = Some(attribute_constraint::predicate::Predicate::TextNotEquals(reader.value()?)),
+                4 => self.predicate = Some(attribute_constraint::predicate::Predicate::TextMatches(reader.value()?)),
+                5 => self.predicate = Some(attribute_constraint::predicate::Predicate::TextNotMatches(reader.value()?)),
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -610,9 +594,8 @@ impl crate::json::Json for attribute_constraint::predicate::Exists {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &[];
-        let message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
@@ -620,7 +603,7 @@ impl crate::json::Json for attribute_constraint::predicate::Exists {
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -637,9 +620,8 @@ impl crate::json::Json for attribute_constraint::predicate::NotExists {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &[];
-        let message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
@@ -647,7 +629,7 @@ impl crate::json::Json for attribute_constraint::predicate::NotExists {
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -665,18 +647,17 @@ impl crate::json::Json for attribute_constraint::predicate::TextEquals {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["value"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.value = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.value, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["value"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -695,18 +676,17 @@ impl crate::json::Json for attribute_constraint::predicate::TextNotEquals {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["value"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.value = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.value, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["value"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -725,18 +705,17 @@ impl crate::json::Json for attribute_constraint::predicate::TextMatches {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["regex"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.regex = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.regex, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["regex"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -755,18 +734,17 @@ impl crate::json::Json for attribute_constraint::predicate::TextNotMatches {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["regex"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.regex = reader.value()?; object.seen |= 1 << 0; }
+                0 => reader.required(&mut self.regex, &mut object, 0)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["regex"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -785,18 +763,17 @@ impl crate::json::Json for OfferConstraints {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["role_constraints"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.role_constraints = reader.map()?,
+                0 => self.role_constraints = reader.map()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -815,18 +792,17 @@ impl crate::json::Json for offer_constraints::RoleConstraints {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["groups"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.groups = reader.list()?,
+                0 => self.groups = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -845,18 +821,17 @@ impl crate::json::Json for offer_constraints::role_constraints::Group {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["attribute_constraints"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.attribute_constraints = reader.list()?,
+                0 => self.attribute_constraints = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -928,35 +903,34 @@ impl crate::json::Json for Call {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["framework_id", "type", "subscribe", "accept", "decline", "accept_inverse_offers", "decline_inverse_offers", "revive", "kill", "shutdown", "acknowledge", "acknowledge_operation_status", "reconcile", "reconcile_operations", "message", "request", "suppress", "update_framework"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.framework_id = Some(reader.value()?),
-                1 => if let Some(v) = reader.name(|s| call::Type::from_str_name(s).map(|v| v as i32))? { message.r#type = Some(v); }
-                2 => message.subscribe = Some(reader.value()?),
-                3 => message.accept = Some(reader.value()?),
-                4 => message.decline = Some(reader.value()?),
-                5 => message.accept_inverse_offers = Some(reader.value()?),
-                6 => message.decline_inverse_offers = Some(reader.value()?),
-                7 => message.revive = Some(reader.value()?),
-                8 => message.kill = Some(reader.value()?),
-                9 => message.shutdown = Some(reader.value()?),
-                10 => message.acknowledge = Some(reader.value()?),
-                11 => message.acknowledge_operation_status = Some(reader.value()?),
-                12 => message.reconcile = Some(reader.value()?),
-                13 => message.reconcile_operations = Some(reader.value()?),
-                14 => message.message = Some(reader.value()?),
-                15 => message.request = Some(reader.value()?),
-                16 => message.suppress = Some(reader.value()?),
-                17 => message.update_framework = Some(reader.value()?),
+                0 => reader.optional(&mut self.framework_id)?,
+                1 => if let Some(v) = reader.name(|s| call::Type::from_str_name(s).map(|v| v as i32))? { self.r#type = Some(v); }
+                2 => reader.optional(&mut self.subscribe)?,
+                3 => reader.optional(&mut self.accept)?,
+                4 => reader.optional(&mut self.decline)?,
+                5 => reader.optional(&mut self.accept_inverse_offers)?,
+                6 => reader.optional(&mut self.decline_inverse_offers)?,
+                7 => reader.optional(&mut self.revive)?,
+                8 => reader.optional(&mut self.kill)?,
+                9 => reader.optional(&mut self.shutdown)?,
+                10 => reader.optional(&mut self.acknowledge)?,
+                11 => reader.optional(&mut self.acknowledge_operation_status)?,
+                12 => reader.optional(&mut self.reconcile)?,
+                13 => reader.optional(&mut self.reconcile_operations)?,
+                14 => reader.optional(&mut self.message)?,
+                15 => reader.optional(&mut self.request)?,
+                16 => reader.optional(&mut self.suppress)?,
+                17 => reader.optional(&mut self.update_framework)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -996,20 +970,19 @@ impl crate::json::Json for call::Subscribe {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["framework_info", "suppressed_roles", "offer_constraints"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.framework_info = reader.value()?; object.seen |= 1 << 0; }
-                1 => message.suppressed_roles = reader.list()?,
-                2 => message.offer_constraints = Some(reader.value()?),
+                0 => reader.required(&mut self.framework_info, &mut object, 0)?,
+                1 => self.suppressed_roles = reader.list()?,
+                2 => reader.optional(&mut self.offer_constraints)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["framework_info"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1034,20 +1007,19 @@ impl crate::json::Json for call::Accept {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["offer_ids", "operations", "filters"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.offer_ids = reader.list()?,
-                1 => message.operations = reader.list()?,
-                2 => message.filters = Some(reader.value()?),
+                0 => self.offer_ids = reader.list()?,
+                1 => self.operations = reader.list()?,
+                2 => reader.optional(&mut self.filters)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1071,19 +1043,18 @@ impl crate::json::Json for call::Decline {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["offer_ids", "filters"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.offer_ids = reader.list()?,
-                1 => message.filters = Some(reader.value()?),
+                0 => self.offer_ids = reader.list()?,
+                1 => reader.optional(&mut self.filters)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1106,19 +1077,18 @@ impl crate::json::Json for call::AcceptInverseOffers {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["inverse_offer_ids", "filters"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.inverse_offer_ids = reader.list()?,
-                1 => message.filters = Some(reader.value()?),
+                0 => self.inverse_offer_ids = reader.list()?,
+                1 => reader.optional(&mut self.filters)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1141,19 +1111,18 @@ impl crate::json::Json for call::DeclineInverseOffers {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["inverse_offer_ids", "filters"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.inverse_offer_ids = reader.list()?,
-                1 => message.filters = Some(reader.value()?),
+                0 => self.inverse_offer_ids = reader.list()?,
+                1 => reader.optional(&mut self.filters)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1173,18 +1142,17 @@ impl crate::json::Json for call::Revive {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["roles"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.roles = reader.list()?,
+                0 => self.roles = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1209,20 +1177,19 @@ impl crate::json::Json for call::Kill {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["task_id", "agent_id", "kill_policy"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.task_id = reader.value()?; object.seen |= 1 << 0; }
-                1 => message.agent_id = Some(reader.value()?),
-                2 => message.kill_policy = Some(reader.value()?),
+                0 => reader.required(&mut self.task_id, &mut object, 0)?,
+                1 => reader.optional(&mut self.agent_id)?,
+                2 => reader.optional(&mut self.kill_policy)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["task_id"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1244,19 +1211,18 @@ impl crate::json::Json for call::Shutdown {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["executor_id", "agent_id"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.executor_id = reader.value()?; object.seen |= 1 << 0; }
-                1 => { message.agent_id = reader.value()?; object.seen |= 1 << 1; }
+                0 => reader.required(&mut self.executor_id, &mut object, 0)?,
+                1 => reader.required(&mut self.agent_id, &mut object, 1)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["executor_id", "agent_id"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1278,20 +1244,19 @@ impl crate::json::Json for call::Acknowledge {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["agent_id", "task_id", "uuid"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.agent_id = reader.value()?; object.seen |= 1 << 0; }
-                1 => { message.task_id = reader.value()?; object.seen |= 1 << 1; }
-                2 => { message.uuid = reader.value()?; object.seen |= 1 << 2; }
+                0 => reader.required(&mut self.agent_id, &mut object, 0)?,
+                1 => reader.required(&mut self.task_id, &mut object, 1)?,
+                2 => reader.required(&mut self.uuid, &mut object, 2)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["agent_id", "task_id", "uuid"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1319,21 +1284,20 @@ impl crate::json::Json for call::AcknowledgeOperationStatus {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["agent_id", "resource_provider_id", "uuid", "operation_id"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.agent_id = Some(reader.value()?),
-                1 => message.resource_provider_id = Some(reader.value()?),
-                2 => { message.uuid = reader.value()?; object.seen |= 1 << 0; }
-                3 => { message.operation_id = reader.value()?; object.seen |= 1 << 1; }
+                0 => reader.optional(&mut self.agent_id)?,
+                1 => reader.optional(&mut self.resource_provider_id)?,
+                2 => reader.required(&mut self.uuid, &mut object, 0)?,
+                3 => reader.required(&mut self.operation_id, &mut object, 1)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["uuid", "operation_id"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1355,18 +1319,17 @@ impl crate::json::Json for call::Reconcile {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["tasks"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.tasks = reader.list()?,
+                0 => self.tasks = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1388,19 +1351,18 @@ impl crate::json::Json for call::reconcile::Task {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["task_id", "agent_id"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.task_id = reader.value()?; object.seen |= 1 << 0; }
-                1 => message.agent_id = Some(reader.value()?),
+                0 => reader.required(&mut self.task_id, &mut object, 0)?,
+                1 => reader.optional(&mut self.agent_id)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["task_id"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1420,18 +1382,17 @@ impl crate::json::Json for call::ReconcileOperations {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["operations"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.operations = reader.list()?,
+                0 => self.operations = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1456,20 +1417,19 @@ impl crate::json::Json for call::reconcile_operations::Operation {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["operation_id", "agent_id", "resource_provider_id"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.operation_id = reader.value()?; object.seen |= 1 << 0; }
-                1 => message.agent_id = Some(reader.value()?),
-                2 => message.resource_provider_id = Some(reader.value()?),
+                0 => reader.required(&mut self.operation_id, &mut object, 0)?,
+                1 => reader.optional(&mut self.agent_id)?,
+                2 => reader.optional(&mut self.resource_provider_id)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["operation_id"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1492,20 +1452,19 @@ impl crate::json::Json for call::Message {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["agent_id", "executor_id", "data"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.agent_id = reader.value()?; object.seen |= 1 << 0; }
-                1 => { message.executor_id = reader.value()?; object.seen |= 1 << 1; }
-                2 => { message.data = reader.value()?; object.seen |= 1 << 2; }
+                0 => reader.required(&mut self.agent_id, &mut object, 0)?,
+                1 => reader.required(&mut self.executor_id, &mut object, 1)?,
+                2 => reader.required(&mut self.data, &mut object, 2)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["agent_id", "executor_id", "data"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1526,18 +1485,17 @@ impl crate::json::Json for call::Request {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["requests"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.requests = reader.list()?,
+                0 => self.requests = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1556,18 +1514,17 @@ impl crate::json::Json for call::Suppress {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["roles"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => message.roles = reader.list()?,
+                0 => self.roles = reader.list()?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &[]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1590,20 +1547,19 @@ impl crate::json::Json for call::UpdateFramework {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["framework_info", "suppressed_roles", "offer_constraints"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.framework_info = reader.value()?; object.seen |= 1 << 0; }
-                1 => message.suppressed_roles = reader.list()?,
-                2 => message.offer_constraints = Some(reader.value()?),
+                0 => reader.required(&mut self.framework_info, &mut object, 0)?,
+                1 => self.suppressed_roles = reader.list()?,
+                2 => reader.optional(&mut self.offer_constraints)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["framework_info"]);
-        Ok(message)
+        Ok(())
     }
 }
 
@@ -1630,20 +1586,19 @@ impl crate::json::Json for ApiResult {
         crate::json::write::close_object(out);
     }
 
-    fn read(reader: &mut crate::json::Reader<'_>) -> Result<Self, crate::json::ReadError> {
+    fn fill(&mut self, reader: &mut crate::json::Reader<'_>) -> Result<(), crate::json::ReadError> {
         const KEYS: &[&str] = &["status_code", "response", "error"];
-        let mut message = Self::default();
         let mut object = reader.open_object()?;
         while let Some(field) = reader.next_field(&mut object, KEYS)? {
             match field {
-                0 => { message.status_code = reader.value()?; object.seen |= 1 << 0; }
-                1 => message.response = Some(reader.value()?),
-                2 => message.error = Some(reader.value()?),
+                0 => reader.required(&mut self.status_code, &mut object, 0)?,
+                1 => reader.optional(&mut self.response)?,
+                2 => reader.optional(&mut self.error)?,
                 _ => reader.skip()?,
             }
         }
         reader.close_object(object, &["status_code"]);
-        Ok(message)
+        Ok(())
     }
 }
 

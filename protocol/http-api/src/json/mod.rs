@@ -15,13 +15,14 @@ pub use read::{Object, ReadError, Reader, decode};
 pub use shape::{Holds, Label, Message, PbError, Shape, ShapeField, decode_pb};
 
 /// A value with a JSON form by Mesos's rules: a message, or a scalar field of one.
-pub trait Json: Sized {
+pub trait Json: Default {
     /// Appends the value to `out`.
     fn write(&self, out: &mut Vec<u8>);
-    /// Reads one value; the reader stands before it and it is not `null`.
+    /// Reads one value into `self`, which is a default; the reader stands before the value and it is not `null`.
+    /// In place, because messages are large and nest: returning them would copy each once per level.
     ///
     /// Errors: when the text is not JSON, or a value is of a kind the field cannot take.
-    fn read(reader: &mut Reader<'_>) -> Result<Self, ReadError>;
+    fn fill(&mut self, reader: &mut Reader<'_>) -> Result<(), ReadError>;
 }
 
 /// The compact JSON text of a message.
@@ -35,8 +36,8 @@ impl<T: Json> Json for Box<T> {
     fn write(&self, out: &mut Vec<u8>) {
         T::write(self, out);
     }
-    fn read(reader: &mut Reader<'_>) -> Result<Self, ReadError> {
-        T::read(reader).map(Box::new)
+    fn fill(&mut self, reader: &mut Reader<'_>) -> Result<(), ReadError> {
+        T::fill(self, reader)
     }
 }
 

@@ -7,9 +7,10 @@ pub(super) fn integer(out: &mut Vec<u8>, value: i128) {
     if value < 0 {
         out.push(b'-');
     }
-    let mut digits = [0_u8; 40];
+    let mut digits = [0_u8; 20];
     let mut from = digits.len();
-    let mut rest = value.unsigned_abs();
+    // All integer fields fit 64 bits; a division of 128 bits is slow.
+    let mut rest = u64::try_from(value.unsigned_abs()).unwrap_or(u64::MAX);
     loop {
         from = from.saturating_sub(1);
         // The remainder of a division by ten fits a byte.
@@ -130,7 +131,7 @@ impl Number {
     pub(super) fn as_f64(self) -> f64 {
         match self {
             #[expect(clippy::cast_precision_loss, reason = "a double field holds the nearest double")]
-            Number::Whole(value) => value as f64,
+            Number::Whole(value) => i64::try_from(value).map_or(value as f64, |value| value as f64),
             Number::Real(value) => value,
         }
     }
@@ -156,8 +157,8 @@ pub(super) fn parse(text: &str) -> Option<Number> {
         return None;
     }
     let mut rest = unsigned.get(whole..).unwrap_or_default();
-    if rest.is_empty() && whole <= 19 {
-        return text.parse().ok().map(Number::Whole);
+    if rest.is_empty() && whole <= 18 {
+        return text.parse::<i64>().ok().map(|value| Number::Whole(value.into()));
     }
     if let Some(after) = rest.strip_prefix(b".") {
         let decimals = after.iter().take_while(|byte| byte.is_ascii_digit()).count();

@@ -85,7 +85,8 @@ impl<'a> Reader<'a> {
         if self.peek()? != b'{' {
             return Err(misfit("Expecting a JSON object".to_owned()));
         }
-        let message = M::read(self)?;
+        let mut message = M::default();
+        message.fill(self)?;
         self.end()?;
         if self.missing.is_empty() {
             return Ok(message);
@@ -152,15 +153,32 @@ impl<'a> Reader<'a> {
 
     /// A value of a field that is not repeated.
     pub fn value<T: Json>(&mut self) -> Result<T, ReadError> {
-        T::read(self)
+        let mut value = T::default();
+        value.fill(self)?;
+        Ok(value)
+    }
+
+    /// The value of a required field, which is the `bit`th of its message. Of two in one object the last counts.
+    pub fn required<T: Json>(&mut self, slot: &mut T, object: &mut Object, bit: u32) -> Result<(), ReadError> {
+        let mask = 1_u64 << bit;
+        if object.seen & mask != 0 {
+            *slot = T::default();
+        }
+        object.seen |= mask;
+        slot.fill(self)
+    }
+
+    /// The value of an optional field.
+    pub fn optional<T: Json>(&mut self, slot: &mut Option<T>) -> Result<(), ReadError> {
+        slot.insert(T::default()).fill(self)
     }
 
     /// A repeated field: a list, or one value that stands for a list of one.
     pub fn list<T: Json>(&mut self) -> Result<Vec<T>, ReadError> {
-        let mut items = Vec::new();
+        let mut items: Vec<T> = Vec::new();
         self.items(&mut |reader: &mut Self| {
-            items.push(T::read(reader)?);
-            Ok(())
+            items.push(T::default());
+            items.last_mut().map_or(Ok(()), |item| item.fill(reader))
         })?;
         Ok(items)
     }
@@ -206,7 +224,7 @@ impl<'a> Reader<'a> {
                 self.word("null")?;
                 continue;
             }
-            map.insert(key, T::read(self)?);
+            map.insert(key, self.value()?);
         }
         Ok(map)
     }

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use muster_model::resource::Resources;
 use muster_model::scheduler::LaunchTask;
 use muster_model::task::{Command, Program, Task};
 use muster_model::view::TaskView;
@@ -20,15 +21,34 @@ use crate::proto::environment::variable;
 /// A task of a LAUNCH. Its checks and their order are Mesos's as far as they need only the task; the first that fails
 /// makes it invalid. `role` is the allocation role that its resources name, else `*`: the offers decide it.
 pub fn task_from_wire(wire: &proto::TaskInfo, framework_id: &FrameworkId) -> LaunchTask {
-    match decode(wire, framework_id) {
-        Ok(task) => LaunchTask::Task(Arc::new(task)),
-        Err(message) => {
-            LaunchTask::Invalid { task_id: Arc::from(wire.task_id.value.as_str()), message: Arc::from(message) }
-        }
+    match resources_from_wire(&wire.resources) {
+        Ok(resources) => task_with_resources(wire, framework_id, resources),
+        Err(error) => refused_task(wire, Arc::from(error.to_string())),
     }
 }
 
-fn decode(wire: &proto::TaskInfo, framework_id: &FrameworkId) -> Result<Task, String> {
+/// The same with the task's resources already read: a LAUNCH reads those of all its tasks first.
+pub(super) fn task_with_resources(
+    wire: &proto::TaskInfo,
+    framework_id: &FrameworkId,
+    resources: (Resources, Option<Role>),
+) -> LaunchTask {
+    match decode(wire, framework_id, resources) {
+        Ok(task) => LaunchTask::Task(Arc::new(task)),
+        Err(message) => refused_task(wire, Arc::from(message)),
+    }
+}
+
+/// A task that cannot be considered, under the id that the client gave it.
+pub(super) fn refused_task(wire: &proto::TaskInfo, message: Arc<str>) -> LaunchTask {
+    LaunchTask::Invalid { task_id: Arc::from(wire.task_id.value.as_str()), message }
+}
+
+fn decode(
+    wire: &proto::TaskInfo,
+    framework_id: &FrameworkId,
+    (resources, role): (Resources, Option<Role>),
+) -> Result<Task, String> {
     let id = TaskId::parse(&wire.task_id.value).map_err(|error| id_fault(&wire.task_id.value, &error))?;
     let agent_id =
         AgentId::parse(&wire.agent_id.value).map_err(|error| format!("Task names an invalid agent: {error}"))?;
@@ -47,7 +67,6 @@ fn decode(wire: &proto::TaskInfo, framework_id: &FrameworkId) -> Result<Task, St
     if wire.resources.is_empty() {
         return Err("Task uses no resources".to_owned());
     }
-    let (resources, role) = resources_from_wire(&wire.resources).map_err(|error| error.to_string())?;
     if let Some(container) = &wire.container {
         check_container(container)?;
     }

@@ -12,7 +12,7 @@ use crate::mesos_v1::content::{Encoding, Refusal};
 use crate::mesos_v1::faults::id_fault;
 use crate::mesos_v1::framework::{duration_from_secs, framework_info_from_wire};
 use crate::mesos_v1::resource::resources_from_wire;
-use crate::mesos_v1::task::{duration, task_from_wire};
+use crate::mesos_v1::task::{duration, refused_task, task_with_resources};
 use crate::proto::offer::operation;
 use crate::proto::scheduler::{self, OfferConstraints, call};
 use crate::proto::{self, Filters};
@@ -255,18 +255,18 @@ fn operation(wire: &proto::offer::Operation, framework_id: &FrameworkId) -> Oper
 
 /// The tasks of a LAUNCH. Resources are checked for the whole operation: a bad one makes all its tasks invalid.
 fn launch(wire: &proto::offer::Operation, framework_id: &FrameworkId) -> Vec<LaunchTask> {
-    let tasks = || wire.launch.iter().flat_map(|launch| &launch.task_infos);
-    let bad = tasks().find_map(|task| resources_from_wire(&task.resources).err());
-    let bad = bad.map(|error| error.to_string());
-    let bad = bad.or_else(|| wire.id.as_ref().map(|_| "The `id` field cannot be set on LAUNCH operations".to_owned()));
-    let Some(message) = bad.map(Arc::from) else {
-        return tasks().map(|task| task_from_wire(task, framework_id)).collect();
+    let tasks: &[proto::TaskInfo] = wire.launch.as_ref().map_or(&[], |launch| &launch.task_infos);
+    let resources: Result<Vec<_>, _> = tasks.iter().map(|task| resources_from_wire(&task.resources)).collect();
+    let message = match (resources, &wire.id) {
+        (Ok(resources), None) => {
+            let tasks = tasks.iter().zip(resources);
+            return tasks.map(|(task, resources)| task_with_resources(task, framework_id, resources)).collect();
+        }
+        (Ok(_), Some(_)) => "The `id` field cannot be set on LAUNCH operations".to_owned(),
+        (Err(error), _) => error.to_string(),
     };
-    let refused = |task: &proto::TaskInfo| LaunchTask::Invalid {
-        task_id: Arc::from(task.task_id.value.as_str()),
-        message: Arc::clone(&message),
-    };
-    tasks().map(refused).collect()
+    let message: Arc<str> = Arc::from(message);
+    tasks.iter().map(|task| refused_task(task, Arc::clone(&message))).collect()
 }
 
 fn offers(ids: &[proto::OfferId]) -> Vec<OfferRef> {

@@ -3,7 +3,6 @@
 use super::*;
 use crate::json::decode;
 use muster_model::Milli;
-use muster_model::resource::Resources;
 
 fn launch(fields: &str) -> LaunchTask {
     let text = format!("{{\"name\":\"n\",\"task_id\":{{\"value\":\"t\"}},\"agent_id\":{{\"value\":\"a\"}},{fields}}}");
