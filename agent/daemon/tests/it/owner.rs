@@ -191,13 +191,15 @@ impl Owner {
 }
 
 async fn serve(endpoint: Endpoint, said: blocking::Sender<Said>, mut to_say: mpsc::UnboundedReceiver<ToSay>) {
-    loop {
-        let Some(incoming) = endpoint.accept().await else { return };
+    let mut next = endpoint.accept().await;
+    while let Some(incoming) = next {
         // Orders of the test for a connection that is gone are dropped with it.
         while to_say.try_recv().is_ok() {}
-        if session(incoming, &said, &mut to_say).await.is_none() {
-            continue;
-        }
+        next = tokio::select! {
+            // A killed agent says no farewell: its successor ends its session.
+            newer = endpoint.accept() => newer,
+            _ended = session(incoming, &said, &mut to_say) => endpoint.accept().await,
+        };
     }
 }
 
