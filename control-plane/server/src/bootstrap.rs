@@ -7,11 +7,13 @@ use crate::config::Config;
 use crate::event_loop::Start;
 use crate::limits::STORE_GROUP_MAX;
 use muster_home_engine::io as home;
-use muster_model::fence::Fence;
-use muster_model::record::{ClusterRecord, PartRecord, Record};
+use muster_model::record::{ClusterRecord, Record};
 use muster_model::store_op::{Compare, Key, KeyKind, PersistError, StoreOp, Stored, Write};
-use muster_model::{IdError, NodeId, Rng, ShardId, Uuid, WallTime};
+use muster_model::time::Now;
+use muster_model::{IdError, NodeId, Rng, Timestamp, Uuid, WallTime};
 use muster_owner_engine::io as owner;
+use muster_sharding::fence::{ClaimConfig, Claims, Input as ClaimInput, Output as ClaimOutput, OwnedShard};
+use muster_sharding::rendezvous::LiveNodes;
 use muster_store::{ReadError, Store};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -149,40 +151,57 @@ async fn found_cluster(
     Ok((cluster, authority))
 }
 
-/// Takes every part for this process.
+/// Takes every part for this process: what is claimed is decided by [`Claims`], here the store is asked.
 async fn claim(
     store: &Arc<dyn Store>,
     identity: &NodeIdentity,
     cluster: &ClusterRecord,
     now: WallTime,
 ) -> Result<Start, BootstrapError> {
-    let keys: Vec<Key> =
-        (0..identity.shard_count).map(|shard| Key::Shard(ShardId(shard))).chain([Key::Allocator]).collect();
-    let present = store.get(keys.clone()).await?.records;
-    let highest = present.iter().filter_map(|stored| match &stored.record {
-        Record::Part(part) => Some(part.fence.epoch),
-        _ => None,
+    let mut claims = Claims::new(ClaimConfig {
+        node: identity.node.clone(),
+        incarnation: identity.incarnation,
+        generation: cluster.generation,
+        shard_count: identity.shard_count,
+        keys_per_op_max: STORE_GROUP_MAX,
     });
-    let epoch = highest.max().unwrap_or(0).saturating_add(1);
-    let fence = Fence { generation: cluster.generation, epoch, incarnation: identity.incarnation };
-    let part = PartRecord { node: identity.node.clone(), fence, since: now, why: Arc::from("node started") };
-    let mut shards = Vec::with_capacity(usize::from(identity.shard_count));
-    for group in keys.chunks(STORE_GROUP_MAX) {
-        let mut op = StoreOp::default();
-        for key in group {
-            let revision = present.iter().find(|stored| stored.key == *key).map(|stored| stored.revision);
-            op.compares.push(Compare { key: key.clone(), revision });
-            op.writes.push(Write::Put(key.clone(), Record::Part(part.clone())));
+    // No timer runs before the loop does: a store that does not answer now is an error of the start.
+    let now = Now { mono: Timestamp::ZERO, wall: now };
+    let live = LiveNodes::from([(identity.node.clone(), 1)]);
+    claims.handle(ClaimInput::Loaded { records: store.range(KeyKind::All).await?.records, live }, now);
+    let (mut shards, mut allocating) = (Vec::new(), None);
+    while let Some(output) = claims.poll_output() {
+        match output {
+            ClaimOutput::Persist { seq, op } => {
+                let input = match store.perform(op).await {
+                    Ok(revision) => ClaimInput::Persisted { seq, revision },
+                    Err(error @ (PersistError::Unavailable { .. } | PersistError::Full { .. })) => {
+                        return Err(error.into());
+                    }
+                    Err(error) => ClaimInput::PersistFailed { seq, error },
+                };
+                claims.handle(input, now);
+            }
+            ClaimOutput::ReadBack { seq, keys } => {
+                let records = store.get(keys).await?.records;
+                claims.handle(ClaimInput::Read { seq, records }, now);
+            }
+            ClaimOutput::Owned { shards: owned } => {
+                let taken =
+                    |it: OwnedShard| owner::TakenShard { shard: it.shard, fence: it.fence, revision: it.revision };
+                shards.extend(owned.into_iter().map(taken));
+            }
+            ClaimOutput::Allocating { fence, .. } => allocating = Some(fence),
+            ClaimOutput::Lost { .. } | ClaimOutput::Damaged { .. } => {
+                return Err(BootstrapError::Incomplete { what: "readable record of a shard's owner" });
+            }
         }
-        let revision = store.perform(op).await?;
-        shards.extend(group.iter().filter_map(|key| match key {
-            Key::Shard(shard) => Some(owner::TakenShard { shard: *shard, fence, revision }),
-            _ => None,
-        }));
     }
+    let fence = allocating.ok_or(BootstrapError::Incomplete { what: "free place for an allocator" })?;
+    // After its swap each part reads what it acts on.
     let everything = store.range(KeyKind::All).await?.records;
-    let of_kind = |prefix: &str| -> Vec<Stored> {
-        everything.iter().filter(|stored| stored.key.path().starts_with(prefix)).cloned().collect()
+    let of_kind = |kind: KeyKind| -> Vec<Stored> {
+        everything.iter().filter(|stored| stored.key.path().starts_with(kind.prefix())).cloned().collect()
     };
     let removed = everything.iter().filter_map(|stored| match &stored.key {
         Key::Tombstone(id) => Some(id.clone()),
@@ -191,10 +210,10 @@ async fn claim(
     Ok(Start {
         shards: owner::Input::ShardsTaken {
             shards,
-            agents: of_kind(KeyKind::Agents.prefix()),
+            agents: of_kind(KeyKind::Agents),
             removed_frameworks: removed.collect(),
         },
-        took: muster_allocator::io::Input::Took { fence, roles: of_kind(KeyKind::Roles.prefix()) },
+        took: muster_allocator::io::Input::Took { fence, roles: of_kind(KeyKind::Roles) },
         owners: home::Input::OwnersChanged(BTreeSet::from([identity.node.clone()])),
         loaded: everything,
     })
