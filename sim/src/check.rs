@@ -54,7 +54,10 @@ fn book(world: &mut World, replay: &str) {
 /// A framework never hears that a task lives after it heard by update that it ended for good.
 fn states_in_order(task_id: &str, states: &[TaskState], replay: &str) {
     let certain = |state: &TaskState| {
-        matches!(state, TaskState::Finished | TaskState::Failed | TaskState::Killed | TaskState::Error | TaskState::Dropped)
+        matches!(
+            state,
+            TaskState::Finished | TaskState::Failed | TaskState::Killed | TaskState::Error | TaskState::Dropped
+        )
     };
     if let Some(end) = states.iter().position(certain) {
         let later = states.get(end + 1..).unwrap_or_default();
@@ -69,7 +72,8 @@ fn states_in_order(task_id: &str, states: &[TaskState], replay: &str) {
 pub fn at_rest(world: &mut World) {
     let replay = format!("at rest after step {} — replay with seed {:#x}", world.steps, world.seed);
     for framework in &world.frameworks {
-        let open: Vec<_> = framework.live_tasks().map(|id| (id, framework.tasks.get(id).map(|known| known.states.clone()))).collect();
+        let open: Vec<_> =
+            framework.live_tasks().map(|id| (id, framework.tasks.get(id).map(|known| known.states.clone()))).collect();
         assert!(open.is_empty(), "sim: {} never heard the end of {open:?} {replay}", framework.name);
     }
     for machine in &world.machines {
@@ -77,7 +81,12 @@ pub fn at_rest(world: &mut World) {
     }
     let Some(view) = world.owner_view() else { panic!("sim: no control plane {replay}") };
     for agent in view.agents.values() {
-        assert!(agent.used.values().all(Resources::is_empty), "sim: the book of {} still has {:?} {replay}", agent.id, agent.used);
+        assert!(
+            agent.used.values().all(Resources::is_empty),
+            "sim: the book of {} still has {:?} {replay}",
+            agent.id,
+            agent.used
+        );
         assert!(agent.tasks.is_empty(), "sim: the picture of {} still has {:?} {replay}", agent.id, agent.tasks.keys());
     }
 }

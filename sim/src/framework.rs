@@ -186,7 +186,8 @@ impl Framework {
         let mut rest = offer.grant.resources.clone();
         let mut tasks = Vec::new();
         for _ in 0..=self.rng.below(3) {
-            let needed = Resources::basic(Milli(100 + self.rng.below(900)), Milli::whole(32 + self.rng.below(64)), Milli::ZERO);
+            let needed =
+                Resources::basic(Milli(100 + self.rng.below(900)), Milli::whole(32 + self.rng.below(64)), Milli::ZERO);
             if rest.subtract(&needed).is_err() {
                 break;
             }

@@ -3,7 +3,10 @@
 //! Start reading at [`world::World::step`]. Every message between an agent and its owner travels as the bytes that
 //! `agent-wire` makes; the journal is the entries that were synced; a crash forgets everything else. What must hold after
 //! each step is in [`check`]. Never shipped.
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests may panic"))]
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests may panic")
+)]
 
 pub mod agent;
 pub mod check;

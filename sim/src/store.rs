@@ -44,6 +44,10 @@ impl Store {
 
     /// All records of a kind.
     pub fn range(&self, kind: KeyKind) -> Vec<Stored> {
-        self.records.iter().filter(|(path, _)| path.starts_with(kind.prefix())).map(|(_, stored)| stored.clone()).collect()
+        self.records
+            .iter()
+            .filter(|(path, _)| path.starts_with(kind.prefix()))
+            .map(|(_, stored)| stored.clone())
+            .collect()
     }
 }

@@ -275,7 +275,11 @@ impl World {
                 node.allocator.deadline().map(|(at, _)| at.0),
             ]
         });
-        let agents = self.machines.iter().filter_map(|machine| machine.engine.as_ref()).map(|engine| engine.deadline().map(|(at, _)| at.0));
+        let agents = self
+            .machines
+            .iter()
+            .filter_map(|machine| machine.engine.as_ref())
+            .map(|engine| engine.deadline().map(|(at, _)| at.0));
         node.chain(agents).flatten().min()
     }
 
@@ -329,7 +333,11 @@ impl World {
             !matches!(coming, Coming::ToOwner { session: of, .. } | Coming::ToAgent { session: of, .. } if *of == session)
         });
         self.soon(200, Coming::SessionBroken { session });
-        if self.machines.get(machine).is_some_and(|machine| machine.incarnation == incarnation && machine.engine.is_some()) {
+        if self
+            .machines
+            .get(machine)
+            .is_some_and(|machine| machine.incarnation == incarnation && machine.engine.is_some())
+        {
             let now = self.now();
             if let Some(machine) = self.machines.get_mut(machine) {
                 machine.handle(agent::Input::Disconnected, now);
@@ -395,7 +403,8 @@ impl World {
         let mut op = StoreOp::default();
         let keys = (0..SHARD_COUNT).map(|shard| Key::Shard(ShardId(shard))).chain([Key::Allocator]);
         for key in keys {
-            op.compares.push(Compare { key: key.clone(), revision: self.store.get(&key).map(|stored| stored.revision) });
+            op.compares
+                .push(Compare { key: key.clone(), revision: self.store.get(&key).map(|stored| stored.revision) });
             op.writes.push(Write::Put(key, Record::Part(part.clone())));
         }
         let Ok(revision) = self.store.perform(&op) else { return };
@@ -424,7 +433,11 @@ impl World {
             rng.fork("home"),
         );
         let mut allocator = AllocatorEngine::new(
-            AllocatorConfig { allocation_interval: Duration::from_secs(1), min_cpus: Milli(10), min_mem: Milli::whole(32) },
+            AllocatorConfig {
+                allocation_interval: Duration::from_secs(1),
+                min_cpus: Milli(10),
+                min_mem: Milli::whole(32),
+            },
             rng.fork("allocator"),
         );
         let now = self.now();
@@ -465,13 +478,14 @@ impl World {
                 }
             }
             Coming::AgentDials { machine, incarnation } => self.dial(machine, incarnation),
-            Coming::ToOwner { session, bytes } => self.to_owner(session, &bytes),
+            Coming::ToOwner { session, bytes } => self.owner_hears(session, &bytes),
             Coming::ToAgent { session, bytes } => {
                 if let Some((machine, incarnation)) = self.live_sessions.get(&session).copied()
                     && let Some(machine) = self.machines.get_mut(machine)
                     && machine.incarnation == incarnation
                 {
-                    let message = wire::decode_to_agent(&bytes).unwrap_or_else(|error| panic!("our own bytes: {error}"));
+                    let message =
+                        wire::decode_to_agent(&bytes).unwrap_or_else(|error| panic!("our own bytes: {error}"));
                     machine.handle(agent::Input::FromOwner(message), now);
                 }
             }
@@ -499,7 +513,8 @@ impl World {
             Coming::ExitSeen { machine, incarnation, container_id } => {
                 if let Some(machine) = self.machines.get_mut(machine)
                     && machine.incarnation == incarnation
-                    && let Some(Container { process: Process::Ended(exit), .. }) = machine.containers.get(&container_id).cloned()
+                    && let Some(Container { process: Process::Ended(exit), .. }) =
+                        machine.containers.get(&container_id).cloned()
                 {
                     machine.handle(agent::Input::ContainerEnded { container_id, end: end_of(exit) }, now);
                 }
@@ -513,7 +528,9 @@ impl World {
             }
             Coming::AgentRead { node, agent_id } => {
                 let stored = self.store.get(&Key::Agent(agent_id));
-                if let (Some(alive), Some(stored)) = (self.node.as_mut().filter(|_| node == self.node_incarnation), stored) {
+                if let (Some(alive), Some(stored)) =
+                    (self.node.as_mut().filter(|_| node == self.node_incarnation), stored)
+                {
                     alive.owner.handle(owner::Input::AgentAdmitted(stored), now);
                 }
             }
@@ -557,8 +574,10 @@ impl World {
 
     fn dial(&mut self, index: usize, incarnation: u64) {
         let now = self.now();
-        let is_current =
-            self.machines.get(index).is_some_and(|machine| machine.incarnation == incarnation && machine.engine.is_some());
+        let is_current = self
+            .machines
+            .get(index)
+            .is_some_and(|machine| machine.incarnation == incarnation && machine.engine.is_some());
         if !is_current || self.session_of(index).is_some() {
             return;
         }
@@ -573,7 +592,7 @@ impl World {
         }
     }
 
-    fn to_owner(&mut self, session: SessionId, bytes: &[u8]) {
+    fn owner_hears(&mut self, session: SessionId, bytes: &[u8]) {
         let now = self.now();
         let Some((machine, _)) = self.live_sessions.get(&session).copied() else { return };
         let Some(node) = &mut self.node else { return };
@@ -750,7 +769,11 @@ impl World {
                 }
             }
             home::Output::Answer { answer, .. } => match answer {
-                Answer::Accepted | Answer::Done | Answer::Forbidden(_) | Answer::Unavailable { .. } | Answer::Bad(_) => {}
+                Answer::Accepted
+                | Answer::Done
+                | Answer::Forbidden(_)
+                | Answer::Unavailable { .. }
+                | Answer::Bad(_) => {}
             },
             home::Output::Send { message, .. } => between.push_back(message),
             home::Output::Persist { seq, op } => {
@@ -782,7 +805,8 @@ impl World {
             agent::Output::Send(message) => {
                 if let Some(session) = self.session_of(index) {
                     let mut bytes = Vec::new();
-                    wire::encode_from_agent(&message, &mut bytes).unwrap_or_else(|error| panic!("our own message: {error}"));
+                    wire::encode_from_agent(&message, &mut bytes)
+                        .unwrap_or_else(|error| panic!("our own message: {error}"));
                     self.send(session, true, Coming::ToOwner { session, bytes });
                 }
             }

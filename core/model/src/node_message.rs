@@ -153,6 +153,7 @@ pub enum ToOwner {
 
 /// What an owner can say about one task.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[expect(clippy::large_enum_variant, reason = "one travels per question; nobody keeps them")]
 pub enum Reconciled {
     /// This is its status.
     Status(TaskStatus),
