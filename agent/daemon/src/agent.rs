@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use muster_agent_engine::AgentEngine;
 use muster_agent_engine::io::{AgentConfig, Input, Output};
+use muster_linux::alarm::Alarm;
 use muster_linux::cgroup::{Cgroups, Detected};
 use muster_linux::proc::{Users, boot_clock, boot_id};
 use muster_linux::runtime_dir::{RuntimeDirError, RuntimeRoot};
@@ -24,7 +25,6 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::time::sleep;
 use tracing::{debug, error, info, warn};
 
 use crate::config::Config;
@@ -203,6 +203,8 @@ struct Agent {
     link_task: tokio::task::JoinHandle<()>,
     ended: mpsc::UnboundedReceiver<muster_model::ContainerId>,
     launcher_ready: AsyncFd<std::os::fd::OwnedFd>,
+    alarm: Alarm,
+    alarm_rings: AsyncFd<std::os::fd::OwnedFd>,
 }
 
 /// What woke the loop.
@@ -261,6 +263,9 @@ impl Agent {
         let watched = launcher.fd().try_clone_to_owned().map_err(system("watch the launcher"))?;
         let launcher_ready =
             watch(watched, Interest::READABLE | Interest::WRITABLE).map_err(system("watch the launcher"))?;
+        let alarm = Alarm::new().map_err(system("make an alarm"))?;
+        let watched = alarm.fd().try_clone_to_owned().map_err(system("watch the alarm"))?;
+        let alarm_rings = watch(watched, Interest::READABLE).map_err(system("watch the alarm"))?;
         let reporter = Reporter::open(work_dir.path())?;
         let mut engine = AgentEngine::new(engine_config, seed.fork("engine"));
         let recovered = Input::Recovered {
@@ -303,6 +308,8 @@ impl Agent {
             link_task,
             ended,
             launcher_ready,
+            alarm,
+            alarm_rings,
         };
         info!(agent_id = %identity.agent_id, fence = %agent.engine.highest_fence(), "recovered");
         agent.perform_all();
@@ -327,15 +334,9 @@ impl Agent {
 
     async fn wait(&mut self) -> Result<Woken, AgentError> {
         let wake_at = [self.engine.deadline().map(|(at, _)| at), self.next_report, self.next_clean_up];
-        let wake_at = wake_at.into_iter().flatten().min();
-        let pause = wake_at.map(|at| Duration::from_nanos(at.since(now().mono).0));
-        let time = async {
-            match pause {
-                // tokio rounds up to the next millisecond, so the deadline has passed on waking.
-                Some(pause) => sleep(pause).await,
-                None => std::future::pending().await,
-            }
-        };
+        let wake_at = wake_at.into_iter().flatten().min().map(|at| Duration::from_nanos(at.0));
+        let system = |what: &'static str| move |source| AgentError::System { what, source };
+        self.alarm.set(wake_at).map_err(system("set the alarm"))?;
         let interest = if self.performer.launcher.wants_write() {
             Interest::READABLE | Interest::WRITABLE
         } else {
@@ -352,7 +353,14 @@ impl Agent {
                 }
                 Err(source) => Err(AgentError::System { what: "watch the launcher", source }),
             },
-            () = time => Ok(Woken::Time),
+            ready = self.alarm_rings.readable() => match ready {
+                Ok(mut ready) => {
+                    self.alarm.heard();
+                    ready.clear_ready();
+                    Ok(Woken::Time)
+                }
+                Err(source) => Err(AgentError::System { what: "watch the alarm", source }),
+            },
         }
     }
 

@@ -94,12 +94,12 @@ const KEYS: [Key; 20] = [
     Key {
         name: "keep-alive-ms",
         value: "MS",
-        help: "Sign of life on a quiet connection, from 500 to 60000. Default 5000",
+        help: "Sign of life on a quiet connection, from 500 to 60000. Default 12000: longer than the usual report interval, so that reports are the sign of life",
     },
     Key {
         name: "idle-timeout-ms",
         value: "MS",
-        help: "Silence after which the connection counts as lost, from 1000 to 300000, at least twice keep-alive-ms. Default 15000",
+        help: "Silence after which the connection counts as lost, from 1000 to 300000, at least twice keep-alive-ms. Default 25000",
     },
     Key { name: "log", value: "LEVEL", help: "error, warn, info, debug or trace. Default info" },
 ];
@@ -362,8 +362,8 @@ impl Config {
             update_retry: checker.millis("update-retry-ms", 100, 600_000).unwrap_or(Duration::from_secs(10)),
             reconnect: checker.millis("reconnect-ms", 10, 60_000).unwrap_or(Duration::from_millis(250)),
             reconnect_max: checker.millis("reconnect-max-ms", 100, 600_000).unwrap_or(Duration::from_secs(15)),
-            keep_alive: checker.millis("keep-alive-ms", 500, 60_000).unwrap_or(Duration::from_secs(5)),
-            idle_timeout: checker.millis("idle-timeout-ms", 1000, 300_000).unwrap_or(Duration::from_secs(15)),
+            keep_alive: checker.millis("keep-alive-ms", 500, 60_000).unwrap_or(Duration::from_secs(12)),
+            idle_timeout: checker.millis("idle-timeout-ms", 1000, 300_000).unwrap_or(Duration::from_secs(25)),
             log: checker
                 .parsed("log", "one of error, warn, info, debug, trace", |text| text.parse().ok())
                 .unwrap_or(tracing::Level::INFO),

@@ -18,6 +18,7 @@
 //! Invariants: a task never runs before its identity is on file; a supervisor never ends before the exit status is; a group
 //! that this crate did not make is never changed, and nothing is ever moved but the task, the agent and its launcher.
 
+pub mod alarm;
 pub mod cgroup;
 pub mod container;
 pub mod limits;

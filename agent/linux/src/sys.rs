@@ -197,6 +197,32 @@ pub(crate) fn boot_clock() -> std::time::Duration {
     std::time::Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
+/// A timer of the kernel on the boot clock, non-blocking.
+pub(crate) fn timerfd() -> Result<OwnedFd, Errno> {
+    // JUSTIFICATION: nix's timerfd needs a feature that nothing else here uses.
+    // SAFETY: two integer arguments; the kernel checks both.
+    let fd = unsafe { libc::timerfd_create(libc::CLOCK_BOOTTIME, libc::TFD_NONBLOCK | libc::TFD_CLOEXEC) };
+    if fd < 0 {
+        return Err(Errno::last());
+    }
+    // JUSTIFICATION: the kernel hands the descriptor over as a number.
+    // SAFETY: the call succeeded, so `fd` is a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Sets a [`timerfd`] to a moment of the boot clock; zero stops it.
+pub(crate) fn timerfd_set(timer: BorrowedFd<'_>, at: std::time::Duration) -> Result<(), Errno> {
+    let never = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let tv_sec = libc::time_t::try_from(at.as_secs()).unwrap_or(libc::time_t::MAX);
+    let when = libc::timespec { tv_sec, tv_nsec: libc::c_long::from(at.subsec_nanos()) };
+    let setting = libc::itimerspec { it_interval: never, it_value: when };
+    let old: *mut libc::itimerspec = std::ptr::null_mut();
+    // JUSTIFICATION: as above.
+    // SAFETY: `timer` is open for the whole call, `setting` lives through it, and a null old setting is allowed.
+    let answer = unsafe { libc::timerfd_settime(timer.as_raw_fd(), libc::TFD_TIMER_ABSTIME, &raw const setting, old) };
+    if answer == 0 { Ok(()) } else { Err(Errno::last()) }
+}
+
 /// Ends this process at once, running no destructors and no exit handlers of the agent it was forked from.
 pub(crate) fn exit_now(status: i32) -> ! {
     // JUSTIFICATION: std::process::exit would run the agent's exit handlers in a forked copy.
