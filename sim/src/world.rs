@@ -2,19 +2,21 @@
 //!
 //! Time moves to the next thing that happens; every delay, loss and crash is drawn from the seed.
 
-use crate::agent::{Machine, Process, end_of};
+mod faults;
+mod perform;
+
+use crate::agent::{Container, Machine, Process, end_of};
 use crate::check;
 use crate::framework::Framework;
 use crate::store::Store;
-use muster_agent_engine::io::{self as agent, ContainerSignal};
+use muster_agent_engine::io as agent;
 use muster_agent_wire::message as wire;
 use muster_allocator::engine::AllocatorEngine;
 use muster_allocator::io::{self as allocator, AllocatorConfig};
 use muster_home_engine::HomeEngine;
-use muster_home_engine::io::{self as home, Answer, ConnectionId, HomeConfig, RequestId};
+use muster_home_engine::io::{self as home, ConnectionId, HomeConfig, RequestId};
 use muster_model::agent::AgentInfo;
 use muster_model::fence::Fence;
-use muster_model::node_message::NodeMessage;
 use muster_model::record::{Admission, AgentRecord, ClusterRecord, IdentityRecord, JournalEntry, PartRecord, Record};
 use muster_model::resource::Resources;
 use muster_model::scheduler::{Event, FrameworkCall};
@@ -24,7 +26,7 @@ use muster_model::time::Now;
 use muster_model::{AgentId, ContainerId, Duration, Milli, NodeId, Rng, ShardId, Timestamp, Uuid, WallTime};
 use muster_owner_engine::OwnerEngine;
 use muster_owner_engine::io::{self as owner, OwnerConfig, SessionId, TakenShard};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 const SHARD_COUNT: u16 = 4;
@@ -303,95 +305,6 @@ impl World {
                 engine.handle_deadline(now);
             }
         }
-    }
-
-    fn inject_faults(&mut self) {
-        if self.rng.below(1000) < self.faults.session_breaks {
-            let sessions: Vec<SessionId> = self.live_sessions.keys().copied().collect();
-            let index = self.rng.below(sessions.len() as u64);
-            if let Some(session) = usize::try_from(index).ok().and_then(|index| sessions.get(index)) {
-                self.break_session(*session);
-            }
-        }
-        if self.rng.below(1000) < self.faults.agent_crashes {
-            let machine = usize::try_from(self.rng.below(self.machines.len() as u64)).unwrap_or(0);
-            self.crash_agent(machine);
-        }
-        if self.rng.below(1000) < self.faults.node_crashes {
-            self.crash_node();
-        }
-        if self.rng.below(1000) < self.faults.stream_breaks {
-            let framework = usize::try_from(self.rng.below(self.frameworks.len() as u64)).unwrap_or(0);
-            self.break_stream(framework);
-        }
-    }
-
-    fn break_session(&mut self, session: SessionId) {
-        let Some((machine, incarnation)) = self.live_sessions.remove(&session) else { return };
-        // Either side notices in its own time; what was on its way is lost.
-        self.coming.retain(|_, coming| {
-            !matches!(coming, Coming::ToOwner { session: of, .. } | Coming::ToAgent { session: of, .. } if *of == session)
-        });
-        self.soon(200, Coming::SessionBroken { session });
-        if self
-            .machines
-            .get(machine)
-            .is_some_and(|machine| machine.incarnation == incarnation && machine.engine.is_some())
-        {
-            let now = self.now();
-            if let Some(machine) = self.machines.get_mut(machine) {
-                machine.handle(agent::Input::Disconnected, now);
-            }
-            self.soon(500, Coming::AgentDials { machine, incarnation });
-        }
-    }
-
-    fn session_of(&self, machine: usize) -> Option<SessionId> {
-        self.live_sessions.iter().find(|(_, (of, _))| *of == machine).map(|(session, _)| *session)
-    }
-
-    fn crash_agent(&mut self, index: usize) {
-        let Some(machine) = self.machines.get_mut(index) else { return };
-        if machine.engine.is_none() {
-            return;
-        }
-        machine.crash();
-        if let Some(session) = self.session_of(index) {
-            self.break_session(session);
-        }
-        self.soon(2000, Coming::AgentStarts { machine: index });
-    }
-
-    fn crash_node(&mut self) {
-        let Some(node) = self.node.take() else { return };
-        let sessions: Vec<SessionId> = self.live_sessions.keys().copied().collect();
-        for session in sessions {
-            self.break_session(session);
-        }
-        for framework in node.connections.into_values() {
-            if let Some(framework) = self.frameworks.get_mut(framework) {
-                framework.disconnected();
-            }
-        }
-        self.coming.retain(|_, coming| {
-            !matches!(coming, Coming::ToFramework { .. } | Coming::StreamOpened { .. } | Coming::StreamEnded { .. })
-        });
-        for framework in 0..self.frameworks.len() {
-            self.soon(3000, Coming::FrameworkSubscribes { framework });
-        }
-        self.soon(1000, Coming::NodeStarts);
-    }
-
-    fn break_stream(&mut self, index: usize) {
-        let now = self.now();
-        let Some(framework) = self.frameworks.get_mut(index) else { return };
-        let Some(connection) = framework.connection else { return };
-        framework.disconnected();
-        if let Some(node) = &mut self.node {
-            node.connections.remove(&connection);
-            node.home.handle(home::Input::StreamClosed { connection }, now);
-        }
-        self.soon(1000, Coming::FrameworkSubscribes { framework: index });
     }
 
     fn start_node(&mut self) {
@@ -695,164 +608,8 @@ impl World {
         node.home.handle(home::Input::Call { request, framework_id, stream_id, call }, now);
     }
 
-    /// Lets every engine speak until none has anything more to say.
-    fn drain(&mut self) {
-        self.drain_node();
-        for index in 0..self.machines.len() {
-            self.drain_machine(index);
-        }
-    }
-
-    fn drain_node(&mut self) {
-        let now = self.now();
-        let Some(mut node) = self.node.take() else { return };
-        let mut between = VecDeque::new();
-        loop {
-            while let Some(output) = node.owner.poll_output() {
-                self.perform_owner(&mut node, output, &mut between);
-            }
-            while let Some(output) = node.home.poll_output() {
-                self.perform_home(&node, output, &mut between);
-            }
-            while let Some(allocator::Output::Send { message, .. }) = node.allocator.poll_output() {
-                between.push_back(message);
-            }
-            let Some(message) = between.pop_front() else { break };
-            match message {
-                NodeMessage::ToOwner(message) => node.owner.handle(owner::Input::FromNode(message), now),
-                NodeMessage::ToHome(message) => node.home.handle(home::Input::FromNode(message), now),
-                NodeMessage::ToAllocator(message) => node.allocator.handle(allocator::Input::FromNode(message), now),
-            }
-        }
-        self.node = Some(node);
-    }
-
-    fn perform_owner(&mut self, node: &mut Node, output: owner::Output, between: &mut VecDeque<NodeMessage>) {
-        let incarnation = self.node_incarnation;
-        match output {
-            owner::Output::ToAgent { session, message } => {
-                let mut bytes = Vec::new();
-                wire::encode_to_agent(&message, &mut bytes).unwrap_or_else(|error| panic!("our own message: {error}"));
-                self.send(session, false, Coming::ToAgent { session, bytes });
-            }
-            owner::Output::CloseSession { session, .. } => {
-                node.sessions.remove(&session);
-                self.break_session(session);
-            }
-            owner::Output::Send { message, .. } => between.push_back(message),
-            owner::Output::Persist { seq, op } => {
-                self.soon(20, Coming::StoreDone { node: incarnation, part: Part::Owner, seq, op });
-            }
-            owner::Output::ReadAgent { agent_id } => self.soon(20, Coming::AgentRead { node: incarnation, agent_id }),
-            owner::Output::Note(_) => {}
-        }
-    }
-
-    fn perform_home(&mut self, node: &Node, output: home::Output, between: &mut VecDeque<NodeMessage>) {
-        let incarnation = self.node_incarnation;
-        let framework_of = |connection: ConnectionId| node.connections.get(&connection).copied();
-        match output {
-            home::Output::OpenStream { connection, stream_id } => {
-                if let Some(framework) = framework_of(connection) {
-                    self.at(self.now, Coming::StreamOpened { framework, connection, stream_id });
-                }
-            }
-            home::Output::RefuseStream { connection, .. } | home::Output::CloseStream { connection } => {
-                if let Some(framework) = framework_of(connection) {
-                    self.at(self.now, Coming::StreamEnded { framework, connection });
-                }
-            }
-            home::Output::Event { connection, event, .. } => {
-                if let Some(framework) = framework_of(connection) {
-                    // TCP keeps the order; the same instant does too.
-                    self.at(self.now, Coming::ToFramework { framework, connection, event });
-                }
-            }
-            home::Output::Answer { answer, .. } => match answer {
-                Answer::Accepted
-                | Answer::Done
-                | Answer::Forbidden(_)
-                | Answer::Unavailable { .. }
-                | Answer::Bad(_) => {}
-            },
-            home::Output::Send { message, .. } => between.push_back(message),
-            home::Output::Persist { seq, op } => {
-                self.soon(20, Coming::StoreDone { node: incarnation, part: Part::Home, seq, op });
-            }
-            home::Output::Read { seq, keys } => self.soon(20, Coming::StoreRead { node: incarnation, seq, keys }),
-            home::Output::Note { .. } => {}
-        }
-    }
-
-    fn drain_machine(&mut self, index: usize) {
-        while let Some(output) = self.machines.get_mut(index).and_then(Machine::poll_output) {
-            self.perform_agent(index, output);
-        }
-    }
-
-    fn perform_agent(&mut self, index: usize, output: agent::Output) {
-        let Some(machine) = self.machines.get_mut(index) else { return };
-        let incarnation = machine.incarnation;
-        match output {
-            agent::Output::Persist { seq, entries } => {
-                let what = Synced::Entries(entries);
-                self.sync(index, Coming::Synced { machine: index, incarnation, seq, what });
-            }
-            agent::Output::PersistIdentity { seq, identity } => {
-                let what = Synced::Identity(identity);
-                self.sync(index, Coming::Synced { machine: index, incarnation, seq, what });
-            }
-            agent::Output::Send(message) => {
-                if let Some(session) = self.session_of(index) {
-                    let mut bytes = Vec::new();
-                    wire::encode_from_agent(&message, &mut bytes)
-                        .unwrap_or_else(|error| panic!("our own message: {error}"));
-                    self.send(session, true, Coming::ToOwner { session, bytes });
-                }
-            }
-            agent::Output::Start { container_id, task, framework } => {
-                *machine.starts.entry((task.framework_id.clone(), task.id.clone())).or_default() += 1;
-                let container = Container { task, framework, process: Process::Starting };
-                let double = machine.containers.insert(container_id.clone(), container);
-                assert!(double.is_none(), "container {container_id} was started twice");
-                self.soon(30, Coming::Started { machine: index, incarnation, container_id });
-            }
-            agent::Output::Signal { container_id, signal } => {
-                let exit = match signal {
-                    ContainerSignal::Kill => Exit::Signal(9),
-                    // Some tasks do not care about SIGTERM.
-                    ContainerSignal::Terminate if self.rng.below(2) == 0 => return,
-                    ContainerSignal::Terminate => Exit::Signal(15),
-                };
-                self.soon(20, Coming::Exits { machine: index, container_id, exit });
-            }
-            agent::Output::CleanUp { container_id } => {
-                if let Some(container) = machine.containers.remove(&container_id) {
-                    let ended = matches!(container.process, Process::Ended(_));
-                    assert!(ended, "container {container_id} was cleaned up while it runs");
-                }
-            }
-            agent::Output::FollowReferral { .. }
-            | agent::Output::RefusedByOwner { .. }
-            | agent::Output::ReportEvery(_)
-            | agent::Output::Note { .. } => {}
-        }
-    }
-
-    /// One disk: syncs of a machine end in the order in which they began.
-    fn sync(&mut self, index: usize, what: Coming) {
-        let key = (SessionId(u64::MAX - index as u64), true);
-        let delay = self.rng.below(8_000_000);
-        let last = self.last_arrival.get(&key).copied().unwrap_or(0);
-        let at = self.now.saturating_add(delay).max(last);
-        self.last_arrival.insert(key, at);
-        self.at(at, what);
-    }
-
     /// The owner's picture of every agent, for the checks.
     pub(crate) fn owner_view(&mut self) -> Option<Arc<muster_model::view::OwnerView>> {
         self.node.as_mut().map(|node| node.owner.view())
     }
 }
-
-use crate::agent::Container;

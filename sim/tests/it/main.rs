@@ -1,5 +1,11 @@
 //! Simulated clusters, with and without faults. A failure prints the seed that replays it.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, clippy::print_stdout, reason = "a test binary")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    missing_docs,
+    clippy::print_stdout,
+    reason = "a test binary prints what its runs have seen"
+)]
 
 use muster_sim::check;
 use muster_sim::world::{Faults, World};
