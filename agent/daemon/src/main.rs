@@ -1,15 +1,21 @@
 //! `muster-agent`: starts the launcher, reads the configuration, and runs the agent on one thread.
 
+use std::ffi::OsString;
 use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use muster_daemon::agent;
+use muster_daemon::agent::{self, AgentError};
 use muster_daemon::config::{Asked, Config, read};
-use muster_linux::supervisor::Launcher;
+use muster_linux::supervisor::{Launcher, LauncherError};
 use tracing::error;
 
 /// Bad configuration (sysexits.h, EX_USAGE).
 const EXIT_CONFIGURATION: u8 = 64;
+
+/// Keeps a launcher that ends at once from turning into a busy loop.
+const BEGIN_ANEW_PAUSE: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     // First of all, while the process is small and has one thread: the launcher is a fork of it.
@@ -37,15 +43,28 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failed) => {
             error!(error = %chain_of(&*failed), "the agent ends");
+            if is_launcher_gone(&*failed) {
+                begin_anew(&arguments);
+            }
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(
-    launcher: Result<Launcher, muster_linux::supervisor::LauncherError>,
-    config: Config,
-) -> Result<(), Box<dyn std::error::Error>> {
+fn is_launcher_gone(failed: &(dyn std::error::Error + 'static)) -> bool {
+    let failed = failed.downcast_ref::<AgentError>();
+    matches!(failed, Some(AgentError::Launcher(LauncherError::Gone)))
+}
+
+/// A launcher can only be forked by a small process with one thread, so the program becomes itself again: same process
+/// id, same arguments. Containers are adopted as after any restart. Returns only when that fails.
+fn begin_anew(arguments: &[OsString]) {
+    std::thread::sleep(BEGIN_ANEW_PAUSE);
+    let failed = std::process::Command::new("/proc/self/exe").args(arguments.iter().skip(1)).exec();
+    error!(error = %failed, "cannot begin anew");
+}
+
+fn run(launcher: Result<Launcher, LauncherError>, config: Config) -> Result<(), Box<dyn std::error::Error>> {
     let launcher = launcher?;
     let mut seed = [0; 8];
     getrandom::fill(&mut seed).map_err(|error| format!("the kernel gives no random bytes: {error}"))?;

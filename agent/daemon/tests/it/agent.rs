@@ -96,6 +96,13 @@ impl Machine {
         self.child = Some(command.spawn().unwrap());
     }
 
+    /// The agent's only child.
+    pub(crate) fn launcher_pid(&self) -> String {
+        let pid = self.child.as_ref().unwrap().id();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        children.split_whitespace().next().unwrap().to_owned()
+    }
+
     /// kill -9.
     pub(crate) fn kill_9(&mut self) {
         let mut child = self.child.take().unwrap();

@@ -39,6 +39,25 @@ fn tasks_outlive_kill_9_and_an_end_meanwhile_is_told_truly() {
 }
 
 #[test]
+fn an_agent_whose_launcher_was_killed_begins_anew_as_the_same_process() {
+    let mut machine = Machine::joined();
+    let mut owner = Owner::start(machine.dir.path());
+    machine.start(owner.address);
+    owner.welcome();
+    owner.order(launch(&[("long", UNTIL_STOP)]));
+    owner.await_state("long", TaskState::Running);
+    let launcher = machine.launcher_pid();
+    assert!(std::process::Command::new("kill").args(["-9", &launcher]).status().unwrap().success());
+    owner.next_epoch();
+    assert_eq!(owner.welcome().1.tasks.len(), 1);
+    assert!(!machine.has_ended());
+    owner.order(launch(&[("next", "true")]));
+    owner.await_state("next", TaskState::Finished);
+    std::fs::write(machine.sandbox("long").join("stop"), "").unwrap();
+    owner.await_state("long", TaskState::Finished);
+}
+
+#[test]
 fn sigterm_ends_the_agent_in_order_and_no_task() {
     let mut machine = Machine::joined();
     let mut owner = Owner::start(machine.dir.path());
