@@ -79,10 +79,12 @@ fn replace_grants(engine: &mut AllocatorEngine, slot: u32, book: &AgentBook, rea
     }
     engine.cluster.trim_void_grants(slot);
     for grant in &book.grants {
-        if grant.agent_id != book.agent_id || engine.cluster.grants.contains_key(&grant.offer_id) {
+        let known = engine.cluster.grants.get(&grant.offer_id).map(|row| (row.agent, &row.offer.grant.agent_id));
+        let is_orphan = known.is_some_and(|(row_agent, id)| row_agent != slot && *id == book.agent_id);
+        if grant.agent_id != book.agent_id || (known.is_some() && !is_orphan) {
             continue;
         }
-        // Another allocator made it: it is void, but not free before the owner has taken it out.
+        // Another allocator made it, or this one before the agent was away: it is void, but not free before the owner has taken it out.
         let client = engine.cluster.intern_client(&grant.framework_id, &grant.role);
         let offer = Arc::new(Offer { grant: grant.clone(), agent: book.info.clone() });
         engine.cluster.add_grant(client, GrantRow { offer, agent: slot, state: GrantState::Revoking }, false);
@@ -96,13 +98,14 @@ pub(crate) fn deactivate(engine: &mut AllocatorEngine, agent_id: &AgentId, reaso
     if let Some(agent) = engine.cluster.agent_mut(slot) {
         agent.is_active = false;
     }
-    void_all(engine, slot, reason, true);
+    void_all(engine, slot, reason);
 }
 
 /// Forgets an agent, with its grants and all that is used on it.
 pub(crate) fn remove(engine: &mut AllocatorEngine, agent_id: &AgentId) {
     let Some(slot) = engine.cluster.agent_slot(agent_id) else { return };
-    void_all(engine, slot, RescindReason::AgentRemoved, false);
+    void_all(engine, slot, RescindReason::AgentRemoved);
+    engine.cluster.orphan_grants(slot);
     engine.cluster.replace_used(slot, Vec::new());
     engine.cluster.remove_agent(slot);
 }
@@ -113,7 +116,8 @@ pub(crate) fn close(engine: &mut AllocatorEngine, closed: ClosedGrant, now: Time
     if row.offer.grant.agent_id != closed.agent_id {
         return;
     }
-    let Some((offer, slot, state)) = engine.cluster.free_grant(closed.offer_id, false) else { return };
+    let Some((offer, state)) = engine.cluster.free_grant(closed.offer_id, false) else { return };
+    let Some(slot) = engine.cluster.agent_slot(&closed.agent_id) else { return };
     let grant = &offer.grant;
     if !closed.used.is_empty() {
         let client = engine.cluster.intern_client(&grant.framework_id, &grant.role);
@@ -153,11 +157,16 @@ pub(crate) fn free(
     engine.freshen_agent(slot, now);
 }
 
-fn void_all(engine: &mut AllocatorEngine, slot: u32, reason: RescindReason, is_row_kept: bool) {
+fn void_all(engine: &mut AllocatorEngine, slot: u32, reason: RescindReason) {
     let Some(agent) = engine.cluster.agent(slot) else { return };
     for offer_id in agent.grants.clone() {
-        let Some((offer, _, state)) = engine.cluster.free_grant(offer_id, is_row_kept) else { continue };
-        if state == GrantState::Open {
+        let is_open = engine.cluster.grants.get(&offer_id).is_some_and(|row| row.state == GrantState::Open);
+        if is_open {
+            // The owner has dropped it, unless it is still on its way: the agent may be back when it comes.
+            engine.revoke(offer_id);
+        }
+        let Some((offer, ..)) = engine.cluster.free_grant(offer_id, true) else { continue };
+        if is_open {
             engine.rescind(&offer.grant.framework_id, offer_id, reason);
         }
     }

@@ -8,7 +8,7 @@ use crate::limits::SHARE_NAMES_MAX;
 use crate::plan::is_enough;
 use crate::skip::{CycleStamp, Tally};
 use crate::tree::{Amount, Tree, Walk};
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use hashbrown::HashMap;
@@ -111,6 +111,8 @@ pub(crate) struct Cluster {
     pub(crate) clients: Vec<Option<Client>>,
     pub(crate) tallies: Vec<Tally>,
     pub(crate) grants: HashMap<OfferId, GrantRow>,
+    /// Void grants of agents that left, oldest first.
+    pub(crate) orphans: VecDeque<OfferId>,
     pub(crate) agent_order: BTreeMap<AgentId, u32>,
     pub(crate) framework_order: BTreeMap<FrameworkId, u32>,
     pub(crate) fresh_clients: Vec<u32>,
@@ -141,6 +143,7 @@ impl Cluster {
             clients: Vec::new(),
             tallies: Vec::new(),
             grants: HashMap::new(),
+            orphans: VecDeque::new(),
             agent_order: BTreeMap::new(),
             framework_order: BTreeMap::new(),
             fresh_clients: Vec::new(),

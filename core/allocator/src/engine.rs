@@ -278,6 +278,7 @@ impl AllocatorEngine {
         let (mut shards, mut frameworks) = (Vec::new(), Vec::new());
         self.offers_by_framework.resize_with(self.cluster.frameworks.len(), Vec::new);
         self.cluster.grants.reserve(plan.grants.len());
+        let grants_per_shard = plan.grants.len() / self.grants_by_shard.len().max(1) + 8;
         for new in plan.grants {
             let offer_id = OfferId { epoch: fence.epoch, number: self.next_number };
             self.next_number += 1;
@@ -299,6 +300,7 @@ impl AllocatorEngine {
             }
             if self.grants_by_shard[shard].is_empty() {
                 shards.push(shard);
+                self.grants_by_shard[shard].reserve(grants_per_shard);
             }
             self.grants_by_shard[shard].push(grant.clone());
             let offer = Arc::new(Offer { grant, agent: agent.info.clone() });

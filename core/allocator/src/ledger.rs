@@ -1,7 +1,7 @@
 //! Who holds what on which agent: used and granted amounts, and the charges for them in the tree of shares.
 
 use crate::cluster::{Cluster, GrantRow, GrantState, is_plain, push_amounts};
-use crate::limits::VOID_GRANTS_PER_AGENT_MAX;
+use crate::limits::{ORPHAN_GRANTS_MAX, VOID_GRANTS_PER_AGENT_MAX};
 use crate::plan::is_enough;
 use crate::tree::Amount;
 use alloc::sync::Arc;
@@ -9,6 +9,9 @@ use alloc::vec::Vec;
 use muster_model::OfferId;
 use muster_model::offer::Offer;
 use muster_model::resource::Resources;
+
+/// Stands for an agent that is not part of the cluster.
+const NO_AGENT: u32 = u32::MAX;
 
 impl Cluster {
     /// Charges a client for something used on an agent, whether it was free or not.
@@ -93,11 +96,7 @@ impl Cluster {
     }
 
     /// Lets a grant's resources go free; the row stays if it is to become void.
-    pub(crate) fn free_grant(
-        &mut self,
-        offer_id: OfferId,
-        becomes_void: bool,
-    ) -> Option<(Arc<Offer>, u32, GrantState)> {
+    pub(crate) fn free_grant(&mut self, offer_id: OfferId, becomes_void: bool) -> Option<(Arc<Offer>, GrantState)> {
         let row = self.grants.get_mut(&offer_id)?;
         let (offer, agent, state) = (row.offer.clone(), row.agent, row.state);
         row.state = GrantState::Void;
@@ -112,7 +111,24 @@ impl Cluster {
             let client = self.intern_client(&offer.grant.framework_id, &offer.grant.role);
             self.release(client, &offer.grant.resources, true);
         }
-        Some((offer, agent, state))
+        Some((offer, state))
+    }
+
+    /// Keeps the void grants of an agent that leaves: it may be back before its owner has told their end.
+    pub(crate) fn orphan_grants(&mut self, slot: u32) {
+        let Some(agent) = self.agent_mut(slot) else { return };
+        for offer_id in core::mem::take(&mut agent.grants) {
+            if let Some(row) = self.grants.get_mut(&offer_id) {
+                row.agent = NO_AGENT;
+                self.orphans.push_back(offer_id);
+            }
+        }
+        while self.orphans.len() > ORPHAN_GRANTS_MAX {
+            let Some(oldest) = self.orphans.pop_front() else { return };
+            if self.grants.get(&oldest).is_some_and(|row| row.agent == NO_AGENT) {
+                self.grants.remove(&oldest);
+            }
+        }
     }
 
     /// Drops the oldest void grants of an agent above [`VOID_GRANTS_PER_AGENT_MAX`].

@@ -17,5 +17,8 @@ pub const SHARE_NAMES_MAX: usize = 64;
 /// oldest is forgotten: what was used of it shows in the agent's next book.
 pub const VOID_GRANTS_PER_AGENT_MAX: usize = 256;
 
+/// Void grants of agents that left, about 400 bytes each. At the bound the oldest is forgotten, as above.
+pub const ORPHAN_GRANTS_MAX: usize = 16_384;
+
 const _: () = assert!(REFUSALS_PER_AGENT_MAX < REFUSALS_MAX, "one agent's refusals fit the whole");
 const _: () = assert!(SHARE_NAMES_MAX >= 4, "the well-known scalars always count");

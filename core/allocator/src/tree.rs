@@ -19,6 +19,9 @@ const NONE: u32 = u32::MAX;
 /// Up to so many fresh children are sorted by themselves; for more it is quicker to pick them from the whole order.
 const FRESH_SORTED_MAX: usize = 8;
 
+/// So many neighbours are scanned before an order is searched.
+const NEAR_MAX: usize = 8;
+
 /// An amount of one scalar: index of its name, thousandths.
 pub(crate) type Amount = (u16, u64);
 
@@ -450,11 +453,19 @@ impl Tree {
         let key = keys[node as usize];
         let comes_before = |child: &u32| keys[*child as usize].compare(&key).is_lt();
         if order.get(from + 1).is_some_and(comes_before) {
-            let steps = order[from + 1..].partition_point(comes_before);
-            order[from..=from + steps].rotate_left(1);
+            let behind = &order[from + 1..];
+            // Most move a few places; a scan guesses better than a search there.
+            let near = &behind[..behind.len().min(NEAR_MAX)];
+            let mut steps = near.iter().take_while(|child| comes_before(child)).count();
+            if steps == NEAR_MAX {
+                steps += behind[NEAR_MAX..].partition_point(comes_before);
+            }
+            order.copy_within(from + 1..=from + steps, from);
+            order[from + steps] = node;
         } else {
             let to = order[..from].partition_point(comes_before);
-            order[to..=from].rotate_right(1);
+            order.copy_within(to..from, to + 1);
+            order[to] = node;
         }
     }
 }
