@@ -71,6 +71,8 @@ pub struct Booted {
     pub identity: NodeIdentity,
     /// The authority, opened.
     pub authority: SigningAuthority,
+    /// For stateless resets: agents notice a restart at once.
+    pub reset_key: [u8; 32],
     /// Seeded from the kernel's entropy, once.
     pub rng: Rng,
     /// What the engines are told first.
@@ -84,7 +86,7 @@ pub async fn take_parts(store: &Arc<dyn Store>, config: &Config, now: WallTime) 
     let mut rng = Rng::new(u64::from_le_bytes(seed));
     let secret_path = config.data_dir.join("cluster-secret");
     let everything = store.range(KeyKind::All).await?.records;
-    let (cluster, authority) = match find_cluster(&everything) {
+    let (cluster, authority, secret) = match find_cluster(&everything) {
         Some(cluster) => {
             let sealed = everything.iter().find_map(|stored| match &stored.record {
                 Record::Authority(sealed) => Some(sealed),
@@ -92,11 +94,13 @@ pub async fn take_parts(store: &Arc<dyn Store>, config: &Config, now: WallTime) 
             });
             let sealed = sealed.ok_or(BootstrapError::Incomplete { what: "authority" })?;
             let secret = ClusterSecret::load_or_create(&secret_path, false)?;
-            (cluster.clone(), SigningAuthority::open(&secret, sealed, &cluster.id.to_string())?)
+            let authority = SigningAuthority::open(&secret, sealed, &cluster.id.to_string())?;
+            (cluster.clone(), authority, secret)
         }
         None if everything.is_empty() => {
             let secret = ClusterSecret::load_or_create(&secret_path, true)?;
-            found_cluster(store, config, &secret, &mut rng, now).await?
+            let (cluster, authority) = found_cluster(store, config, &secret, &mut rng, now).await?;
+            (cluster, authority, secret)
         }
         None => return Err(BootstrapError::Incomplete { what: "cluster record" }),
     };
@@ -108,7 +112,7 @@ pub async fn take_parts(store: &Arc<dyn Store>, config: &Config, now: WallTime) 
         shard_count: cluster.shard_count,
     };
     let start = claim(store, &identity, &cluster, now).await?;
-    Ok(Booted { identity, authority, rng, start })
+    Ok(Booted { identity, authority, reset_key: secret.derive("stateless reset"), rng, start })
 }
 
 fn find_cluster(records: &[Stored]) -> Option<&ClusterRecord> {

@@ -99,7 +99,7 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
     let booted = bootstrap::take_parts(&store, &config, started).await?;
     let authority = Arc::new(booted.authority);
     let identity = authority.node_identity(&config.node_name)?;
-    let tls = ServerTls::new(authority.public(), &identity)?;
+    let tls = ServerTls::new(authority.public(), &identity)?.with_reset_key(booted.reset_key);
     let idle_timeout = std::time::Duration::from_millis(config.agent_timeout_ms);
     let endpoint = Endpoint::server(config.quic, &tls, Tuning::node(idle_timeout))?;
     let quic_address = endpoint.local_address().map_err(system("read the UDP port"))?;

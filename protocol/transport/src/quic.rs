@@ -7,6 +7,7 @@ mod close;
 mod connection;
 mod endpoint;
 mod frame;
+mod reset;
 mod tuning;
 
 pub use close::{CloseCode, ConnectionLost};

@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::time::timeout;
 
 use super::close::reason_bytes;
-use super::{CloseCode, Connection, ConnectionLost, Tuning};
+use super::{CloseCode, Connection, ConnectionLost, Tuning, reset};
 use crate::limits::{HANDSHAKE_TIMEOUT, INCOMING_BUFFER_BYTES_MAX, INCOMING_BUFFER_TOTAL_BYTES_MAX, INCOMING_MAX};
 use crate::tls::{Alpn, CertificateError, ClientTls, PeerCertificate, PeerKind, SERVER_NAME, ServerTls};
 
@@ -99,21 +99,28 @@ impl Endpoint {
     ///
     /// Must be called within a tokio runtime.
     pub fn server(address: SocketAddr, tls: &ServerTls, tuning: Tuning) -> Result<Self, BindError> {
-        Self::open(address, Some(server_config(tls, &tuning)), tuning)
+        let endpoint = tls.reset_key.as_ref().map_or_else(EndpointConfig::default, reset::endpoint_config);
+        Self::open(address, endpoint, Some(server_config(tls, &tuning)), tuning)
     }
 
     /// Opens a socket that only connects: on `bind`, or else on any port of all IPv4 addresses.
     ///
     /// Must be called within a tokio runtime.
     pub fn client(bind: Option<SocketAddr>, tuning: Tuning) -> Result<Self, BindError> {
-        Self::open(bind.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))), None, tuning)
+        let address = bind.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
+        Self::open(address, EndpointConfig::default(), None, tuning)
     }
 
-    fn open(address: SocketAddr, server: Option<ServerConfig>, tuning: Tuning) -> Result<Self, BindError> {
+    fn open(
+        address: SocketAddr,
+        endpoint: EndpointConfig,
+        server: Option<ServerConfig>,
+        tuning: Tuning,
+    ) -> Result<Self, BindError> {
         let failed = |source| BindError { address, source };
         let socket = bind(address, &tuning).map_err(failed)?;
         let runtime = Arc::new(TokioRuntime);
-        let inner = quinn::Endpoint::new(EndpointConfig::default(), server, socket, runtime).map_err(failed)?;
+        let inner = quinn::Endpoint::new(endpoint, server, socket, runtime).map_err(failed)?;
         Ok(Self { inner, tuning })
     }
 

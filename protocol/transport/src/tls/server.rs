@@ -16,6 +16,7 @@ use super::{Alpn, Authority, Identity, SetupError, provider};
 #[derive(Clone)]
 pub struct ServerTls {
     pub(crate) crypto: Arc<QuicServerConfig>,
+    pub(crate) reset_key: Option<[u8; 32]>,
 }
 
 impl fmt::Debug for ServerTls {
@@ -46,7 +47,14 @@ impl ServerTls {
         config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(failed)?;
         config.send_tls13_tickets = 1;
         let crypto = QuicServerConfig::try_from(config).map_err(|error| SetupError::new("server", error))?;
-        Ok(Self { crypto: Arc::new(crypto) })
+        Ok(Self { crypto: Arc::new(crypto), reset_key: None })
+    }
+
+    /// The same, with a key that outlives the process: peers of the process before then notice its restart with their
+    /// next packet. All nodes behind one address need the same key; it must stay secret.
+    #[must_use]
+    pub fn with_reset_key(self, key: [u8; 32]) -> Self {
+        Self { reset_key: Some(key), ..self }
     }
 }
 

@@ -197,6 +197,36 @@ async fn silent_peer_is_noticed_by_the_idle_timeout() {
     assert_eq!(here.closed().await, ConnectionLost::TimedOut);
 }
 
+#[test]
+fn restarted_node_is_noticed_long_before_the_idle_timeout() {
+    let cluster = Cluster::new();
+    let identity = cluster.identity(&PeerName::node("n1").unwrap());
+    let tls = ServerTls::new(&cluster.authority, &identity).unwrap().with_reset_key([7; 32]);
+    let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let first_life = runtime();
+    let node = first_life.block_on(async { Endpoint::server(LOOPBACK, &tls, node_tuning()).unwrap() });
+    let address = node.local_address().unwrap();
+    let accepted = first_life.spawn({
+        let node = node.clone();
+        async move { accept(&node).await.unwrap() }
+    });
+    let agents = runtime();
+    let connection = agents.block_on(async {
+        let tuning = Tuning::agent(Duration::from_millis(200), Duration::from_secs(10));
+        let agent = Endpoint::client(Some(LOOPBACK), tuning).unwrap();
+        let tls = ClientTls::agent(&cluster.authority, &cluster.identity(&agent_name())).unwrap();
+        agent.connect(address, &tls).await.unwrap()
+    });
+    let accepted = first_life.block_on(accepted).unwrap();
+    // The process is gone without a word: its tasks end, its socket closes, nothing is sent.
+    first_life.shutdown_timeout(Duration::from_secs(1));
+    drop((node, accepted));
+    let second_life = runtime();
+    let _node = second_life.block_on(async { Endpoint::server(address, &tls, node_tuning()).unwrap() });
+    let lost = agents.block_on(async { tokio::time::timeout(Duration::from_secs(5), connection.closed()).await });
+    assert_eq!(lost.unwrap(), ConnectionLost::Reset);
+}
+
 #[tokio::test]
 async fn nobody_at_the_address_is_an_error_with_the_address() {
     let cluster = Cluster::new();
