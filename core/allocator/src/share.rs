@@ -32,6 +32,10 @@ impl Key {
     }
 
     fn compare_share(&self, other: &Self) -> Ordering {
+        if self.total == other.total && self.weight == other.weight {
+            // The same dominant resource, as a rule.
+            return self.held.cmp(&other.held);
+        }
         let left = u128::from(self.held) * u128::from(other.total);
         let right = u128::from(other.held) * u128::from(self.total);
         if self.weight == other.weight {

@@ -19,9 +19,6 @@ const NONE: u32 = u32::MAX;
 /// Up to so many fresh children are sorted by themselves; for more it is quicker to pick them from the whole order.
 const FRESH_SORTED_MAX: usize = 8;
 
-/// So many neighbours are scanned before an order is searched.
-const NEAR_MAX: usize = 8;
-
 /// An amount of one scalar: index of its name, thousandths.
 pub(crate) type Amount = (u16, u64);
 
@@ -239,7 +236,6 @@ impl Tree {
                 (u64::try_from(total >> shift).unwrap_or(u64::MAX), shift)
             }));
             for node in 0..self.nodes.len() {
-                self.refresh_share(node);
                 if !self.nodes[node].order.is_empty() {
                     self.mark_unsorted(u32::try_from(node).unwrap_or(ROOT));
                 }
@@ -253,6 +249,7 @@ impl Tree {
             });
             for (rank, node) in (0u32..).zip(&order) {
                 self.keys[*node as usize].rank = rank;
+                self.refresh_share(*node as usize);
             }
             order.sort_unstable_by(|a, b| self.compare(*a, *b));
             self.nodes[parent as usize].order = order;
@@ -399,8 +396,9 @@ impl Tree {
             if is_allocation {
                 self.keys[node as usize].count += 1;
             }
-            self.refresh_share(node as usize);
+            // Where there is no order to keep, `settle` refreshes the share before there is one.
             if let Some(position) = position {
+                self.refresh_share(node as usize);
                 self.reposition(node, position);
             }
             node = self.nodes[node as usize].parent;
@@ -454,12 +452,9 @@ impl Tree {
         let comes_before = |child: &u32| keys[*child as usize].compare(&key).is_lt();
         if order.get(from + 1).is_some_and(comes_before) {
             let behind = &order[from + 1..];
-            // Most move a few places; a scan guesses better than a search there.
-            let near = &behind[..behind.len().min(NEAR_MAX)];
-            let mut steps = near.iter().take_while(|child| comes_before(child)).count();
-            if steps == NEAR_MAX {
-                steps += behind[NEAR_MAX..].partition_point(comes_before);
-            }
+            // Who was given something has the largest share now, as a rule.
+            let is_last = behind.last().is_some_and(comes_before);
+            let steps = if is_last { behind.len() } else { behind.partition_point(comes_before) };
             order.copy_within(from + 1..=from + steps, from);
             order[from + steps] = node;
         } else {
