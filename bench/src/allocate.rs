@@ -3,7 +3,8 @@
 //! Three cases: everything free (each agent is offered in one cycle), steady churn (one agent in a hundred comes free
 //! between two cycles), and nothing changed. Times include the messages that the engine makes for owners and homes.
 
-use crate::report::{Samples, print_json};
+use crate::measure::Samples;
+use crate::outcome::{Outcome, millis};
 use anyhow::{Context, ensure};
 use muster_allocator::AllocatorEngine;
 use muster_allocator::io::{AllocatorConfig, Input, Output};
@@ -15,6 +16,7 @@ use muster_model::offer::Grant;
 use muster_model::resource::{Ranges, Resource, ResourceKey, ResourceName, Resources, Value};
 use muster_model::time::Now;
 use muster_model::{AgentId, Duration, FrameworkId, Milli, Rng, Role, ShardId, Timestamp, WallTime};
+use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
@@ -38,6 +40,13 @@ pub(crate) struct AllocateArgs {
 
 const SHARDS: u16 = 256;
 
+/// Times of one case.
+#[derive(Default)]
+struct Case {
+    wall_millis: Vec<f64>,
+    cpu_millis: f64,
+}
+
 struct Bench {
     engine: AllocatorEngine,
     millis: u64,
@@ -49,52 +58,53 @@ pub(crate) fn run(args: &AllocateArgs) -> anyhow::Result<()> {
         args.agents > 0 && args.frameworks > 0 && args.roles > 0 && args.cycles > 0,
         "every size must be at least 1"
     );
-    let (mut first, mut churn, mut unchanged) = (Samples::default(), Samples::default(), Samples::default());
+    let (mut first, mut churn, mut unchanged) = (Case::default(), Case::default(), Case::default());
     let infos: Vec<Arc<AgentInfo>> = (0..args.agents).map(agent_info).collect::<anyhow::Result<_>>()?;
     let mut work = 0;
     for round in 0..args.cycles {
         let mut bench = Bench::new(args, &infos, u64::from(round))?;
-        first.push(bench.cycle());
+        bench.cycle(&mut first)?;
         ensure!(bench.open.len() == infos.len(), "{} of {} agents were offered", bench.open.len(), infos.len());
         work = bench.engine.view().last_cycle_work;
     }
     let mut bench = Bench::new(args, &infos, 0)?;
-    bench.cycle();
+    bench.cycle(&mut Case::default())?;
     bench.accept_all();
     let mut rng = Rng::new(7);
     let per_cycle = (infos.len() / 100).max(1);
     for _ in 0..args.cycles {
         bench.finish_some(&infos, per_cycle, &mut rng)?;
-        churn.push(bench.cycle());
+        bench.cycle(&mut churn)?;
         ensure!(!bench.open.is_empty(), "churn led to no offer");
         bench.accept_all();
     }
     for _ in 0..args.cycles {
-        unchanged.push(bench.cycle());
+        bench.cycle(&mut unchanged)?;
         ensure!(bench.open.is_empty(), "an unchanged cluster led to an offer");
     }
-    println!(
-        "allocate: {} agents, {} frameworks in {} roles, {} cycles each; {} pairs looked at in the first",
-        args.agents, args.frameworks, args.roles, args.cycles, work
-    );
-    println!("{:<34} {:>10} {:>10} {:>10} {:>10}", "one cycle, in microseconds", "p50", "p90", "p99", "max");
-    for (name, samples) in
-        [("everything free", &first), ("one agent in a hundred came free", &churn), ("nothing changed", &unchanged)]
+    let mut outcome = Outcome::new("allocate");
+    for (key, size) in
+        [("agents", args.agents), ("frameworks", args.frameworks), ("roles", args.roles), ("cycles", args.cycles)]
     {
-        let [p50, p90, p99, max] = samples.micros();
-        println!("{name:<34} {p50:>10.1} {p90:>10.1} {p99:>10.1} {max:>10.1}");
+        outcome.row(key, size.to_string());
+        outcome.field(key, size);
     }
-    print_json(
-        "allocate",
-        &[
-            ("agents", u64::from(args.agents)),
-            ("frameworks", u64::from(args.frameworks)),
-            ("roles", u64::from(args.roles)),
-            ("cycles", u64::from(args.cycles)),
-            ("pairs_looked_at", work),
-        ],
-        &[("everything_free", &first), ("churn_1_percent", &churn), ("unchanged", &unchanged)],
-    )
+    outcome.row("pairs looked at in the first cycle", work.to_string());
+    outcome.field("pairs_looked_at", work);
+    for (name, key, case) in [
+        ("everything free", "everything_free", first),
+        ("one agent in a hundred came free", "churn_1_percent", churn),
+        ("nothing changed", "unchanged", unchanged),
+    ] {
+        let cpu = case.cpu_millis / f64::from(args.cycles);
+        let wall = Samples::new(case.wall_millis);
+        let figures = [500, 900, 990].map(|permille| millis(wall.at(permille)));
+        let [p50, p90, p99] = figures;
+        outcome.row(name, format!("p50 {p50}, p90 {p90}, p99 {p99}; processor time {} on average", millis(cpu)));
+        outcome.field(key, json!({ "wall_ms": wall.json(), "cpu_ms_mean": cpu }));
+    }
+    outcome.print();
+    Ok(())
 }
 
 impl Bench {
@@ -141,15 +151,16 @@ impl Bench {
         self.take_outputs();
     }
 
-    /// Time of one tick of the interval, from the call to the last output ready.
-    fn cycle(&mut self) -> std::time::Duration {
+    /// Runs and times one tick of the interval, from the call to the last output ready.
+    fn cycle(&mut self, case: &mut Case) -> anyhow::Result<()> {
         self.millis += 1000;
         let now = self.now();
-        let start = Instant::now();
+        let (cpu_start, start) = (cpu_millis()?, Instant::now());
         self.engine.handle_deadline(now);
-        let elapsed = start.elapsed();
+        case.wall_millis.push(start.elapsed().as_secs_f64() * 1e3);
+        case.cpu_millis += cpu_millis()? - cpu_start;
         self.take_outputs();
-        elapsed
+        Ok(())
     }
 
     fn take_outputs(&mut self) {
@@ -190,6 +201,15 @@ impl Bench {
         }
         Ok(())
     }
+}
+
+/// Processor time of this thread. The kernel brings it up to date a few hundred times a second: for sums only.
+///
+/// A line of /proc/thread-self/schedstat: `1182743 5210 12`, nanoseconds run, nanoseconds waited, time slices.
+fn cpu_millis() -> anyhow::Result<f64> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").context("this kernel tells no schedstat")?;
+    let nanos: u64 = text.split(' ').next().context("an empty schedstat")?.parse()?;
+    Ok(std::time::Duration::from_nanos(nanos).as_secs_f64() * 1e3)
 }
 
 fn fence() -> Fence {

@@ -9,6 +9,7 @@ mod link;
 mod turn;
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     path::PathBuf,
     sync::{
@@ -53,6 +54,8 @@ pub(crate) struct Counts {
     pub(crate) reports: AtomicU64,
     /// How long each sync took, in milliseconds.
     sync_millis: Mutex<Vec<f64>>,
+    /// What engines wanted logged: how often, and one example.
+    notes: Mutex<BTreeMap<&'static str, (u64, String)>>,
     /// Why it does not go on.
     failure: Mutex<Option<String>>,
     stop: AtomicBool,
@@ -61,6 +64,11 @@ pub(crate) struct Counts {
 impl Counts {
     fn fail(&self, why: String) {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
+    }
+
+    fn note(&self, what: &'static str, detail: &str) {
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        notes.entry(what).or_insert_with(|| (0, detail.to_owned())).0 += 1;
     }
 
     fn is_stopping(&self) -> bool {
@@ -122,6 +130,9 @@ impl Fleet {
 
 impl Drop for Fleet {
     fn drop(&mut self) {
+        for (what, (count, example)) in &*self.counts.notes.lock().unwrap_or_else(PoisonError::into_inner) {
+            eprintln!("simulated agents noted {count} times: {what}, as in {example}");
+        }
         self.counts.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     framework::Goal,
-    launch::{as_f64, start_agent, wait_joined},
+    launch::{RealAgent, as_f64, wait_joined},
     load::{Load, Loaded},
     measure::{cpu_of, figure},
     outcome::Outcome,
@@ -46,22 +46,29 @@ pub(crate) async fn run(args: &FootprintArgs) -> anyhow::Result<()> {
     let binary = args.control_plane.clone().map_or_else(|| beside("muster-control-plane"), Ok)?;
     let server = ControlPlane::start(&binary, dir.path(), &["--report-interval-ms", &interval.to_string()]).await?;
     let token = server.token().await?;
-    let mut agent = start_agent(&agent_binary, dir.path(), &server, &token, &[])?;
+    let mut agent = RealAgent::start(&agent_binary, dir.path(), &server, &token)?;
     wait_joined(&server, &mut agent).await?;
 
-    outcome.row("agent's program", format!("{:.2} MB stripped ({size} bytes)", as_f64(size) / 1e6));
+    outcome.row(
+        "agent's program",
+        format!(
+            "{:.2} MB ({size} bytes), {}",
+            as_f64(size) / 1e6,
+            if args.agent.is_none() { "as it ships" } else { "as given" }
+        ),
+    );
     outcome.field("binary_bytes", size);
     outcome.field("sizes", json!({"interval_ms": interval, "intervals": intervals, "tasks": counts}));
     let mut cases = Vec::new();
     for &tasks in counts {
         let loaded = if tasks == 0 { None } else { Some(hold(&server, tasks).await?) };
-        let case = look(agent.pid(), tasks, Duration::from_millis(interval), intervals).await?;
-        agent.expect_running()?;
+        let case = look(agent.program.pid(), tasks, Duration::from_millis(interval), intervals).await?;
+        agent.program.expect_running()?;
         case.rows(&mut outcome);
         cases.push(case.json());
         if let Some(loaded) = loaded {
             loaded.tear_down()?;
-            wait_no_tasks(agent.pid()).await?;
+            wait_no_tasks(agent.program.pid()).await?;
         }
     }
     outcome.field("cases", cases);

@@ -281,7 +281,8 @@ impl Framework {
     fn launch(&mut self) -> anyhow::Result<()> {
         while self.tasks.len() < self.work.tasks {
             let room = self.work.in_flight.saturating_sub(self.tasks.len() - self.done);
-            if room == 0 {
+            // Small rooms gather into one larger call, as a real framework with a queue would do.
+            if room < self.work.tasks_per_accept.min(self.work.in_flight).min(self.work.tasks - self.tasks.len()) {
                 return Ok(());
             }
             let Some(offer) = self.offers.pop_front() else { return Ok(()) };

@@ -21,6 +21,12 @@ use crate::{
     server::{ControlPlane, Program, TempDir, beside},
 };
 
+/// A simulated agent's size: 500 tasks at a time, so that load spreads over the agents and none keeps more than the 2048
+/// tasks that an agent keeps (those that ended and are not acknowledged among them).
+const AGENT_CPUS: u64 = 5;
+/// Its memory in MiB.
+const AGENT_MEM: u64 = 5000;
+
 /// Tasks launched end to end per second: offer, accept, journal synced, running, finished, acknowledged
 #[derive(Debug, Args)]
 pub(crate) struct LaunchArgs {
@@ -34,7 +40,7 @@ pub(crate) struct LaunchArgs {
     #[arg(long)]
     frameworks: Option<usize>,
     /// Tasks in one ACCEPT at most
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = 100)]
     per_accept: usize,
     /// Tasks of one framework that are under way at most
     #[arg(long, default_value_t = 4000)]
@@ -100,8 +106,8 @@ async fn simulated(args: &LaunchArgs) -> anyhow::Result<()> {
         address: server.quic,
         token: server.token().await?,
         dir: dir.path().to_owned(),
-        cpus: 1000,
-        mem: 1_000_000,
+        cpus: AGENT_CPUS,
+        mem: AGENT_MEM,
     };
     let fleet = Fleet::start(settings, Duration::from_secs(60 + u64::try_from(agents)? / 20)).await?;
     let pid = server.program.pid();
@@ -178,14 +184,14 @@ async fn real(args: &LaunchArgs) -> anyhow::Result<()> {
     let server = args.server(dir.path()).await?;
     let binary = args.agent.clone().map_or_else(|| beside("muster-agent"), Ok)?;
     let token = server.token().await?;
-    let mut agent = start_agent(&binary, dir.path(), &server, &token, &[])?;
+    let mut agent = RealAgent::start(&binary, dir.path(), &server, &token)?;
     wait_joined(&server, &mut agent).await?;
-    let watch = Watch::begin(&[server.program.pid(), std::process::id(), agent.pid()])?;
+    let watch = Watch::begin(&[server.program.pid(), std::process::id(), agent.program.pid()])?;
     let loaded = Loaded::reach(server.http, &load).await?;
     let used = watch.end()?;
     let rate = Rate::of(&loaded.seen, load.tasks)?;
     loaded.tear_down()?;
-    agent.stop();
+    drop(agent);
     drop(server);
 
     outcome.row("run", format!("{} processes `true`, {} framework(s), one real agent", load.tasks, load.frameworks));
@@ -218,29 +224,43 @@ async fn real(args: &LaunchArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Starts a real agent; `MUSTER_*` variables of this process count for it too.
-pub(crate) fn start_agent(
-    binary: &Path,
-    dir: &Path,
-    server: &ControlPlane,
-    token: &str,
-    settings: &[&str],
-) -> anyhow::Result<Program> {
-    let mut command = Command::new(binary);
-    command.args(["--control-plane", &server.quic.to_string(), "--join", token, "--log", "warn", "--work-dir"]);
-    command.arg(dir.join("agent")).args(["--resources", "cpus:64;mem:65536;disk:1000"]);
-    command.args(["--cgroup-parent", &format!("muster-bench-{}", std::process::id())]).args(settings);
-    Program::start(&mut command, &dir.join("agent.log"))
+/// A real agent. Its control groups are removed with it.
+pub(crate) struct RealAgent {
+    pub(crate) program: Program,
+    cgroup_parent: String,
+}
+
+impl RealAgent {
+    /// Starts it; `MUSTER_*` variables of this process count for it too.
+    pub(crate) fn start(binary: &Path, dir: &Path, server: &ControlPlane, token: &str) -> anyhow::Result<Self> {
+        let cgroup_parent = format!("muster-bench-{}", std::process::id());
+        let mut command = Command::new(binary);
+        command.args(["--control-plane", &server.quic.to_string(), "--join", token, "--log", "warn", "--work-dir"]);
+        command.arg(dir.join("agent")).args(["--resources", "cpus:64;mem:65536;disk:1000"]);
+        command.args(["--cgroup-parent", &cgroup_parent]);
+        Ok(Self { program: Program::start(&mut command, &dir.join("agent.log"))?, cgroup_parent })
+    }
+}
+
+impl Drop for RealAgent {
+    fn drop(&mut self) {
+        self.program.stop();
+        // Only empty groups can be removed, and only of the hierarchies that the agent used.
+        let hierarchies = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|entry| entry.path());
+        for hierarchy in hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]) {
+            let _ = std::fs::remove_dir(hierarchy.join(&self.cgroup_parent));
+        }
+    }
 }
 
 /// Waits until the real agent is connected.
-pub(crate) async fn wait_joined(server: &ControlPlane, agent: &mut Program) -> anyhow::Result<()> {
+pub(crate) async fn wait_joined(server: &ControlPlane, agent: &mut RealAgent) -> anyhow::Result<()> {
     tokio::select! {
         joined = server.wait_agents(1, Duration::from_secs(30)) => joined,
         ended = async {
             loop {
                 tokio::time::sleep(Duration::from_millis(50)).await;
-                if let Err(error) = agent.expect_running() {
+                if let Err(error) = agent.program.expect_running() {
                     return Err(error);
                 }
             }

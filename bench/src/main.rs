@@ -12,7 +12,6 @@ mod load;
 mod measure;
 mod oracle;
 mod outcome;
-mod report;
 mod server;
 
 use clap::{Parser, Subcommand};

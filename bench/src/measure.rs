@@ -141,8 +141,12 @@ impl Used {
             return format!("{who}: its thread {thread} was busy all the time");
         }
         if server + generator + others > 0.9 * cpus {
-            let who = if server >= generator { "server" } else { "generator" };
-            return format!("processors: all {cpus} busy, {who} used most ({others:.2} cores went to other programs)");
+            let who = match () {
+                () if others > server + generator => "other programs used most, so this figure is too low",
+                () if server >= generator => "the server used most",
+                () => "the generator used most",
+            };
+            return format!("processors: all {cpus} busy, {who} ({others:.2} cores went to other programs)");
         }
         "waiting: neither was busy all the time (disk, timers, window of tasks in flight)".to_owned()
     }

@@ -271,7 +271,7 @@ impl FleetLoop {
                     Output::ReportEvery(every) => agent.report_every = Some(Duration::from_nanos(every.0)),
                     Output::RefusedByOwner { why, .. } => bail!("agent {} was refused: {why}", agent.id),
                     Output::FollowReferral { address } => bail!("agent {} was sent to {address}", agent.id),
-                    Output::Note { what, detail } => eprintln!("agent {}: {what}: {detail}", agent.id),
+                    Output::Note { what, detail } => self.counts.note(what, &detail),
                     // Its container has ended; there is nothing to signal and nothing left.
                     Output::Signal { .. } | Output::CleanUp { .. } => {}
                 }
