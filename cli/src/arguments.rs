@@ -27,8 +27,9 @@ pub(crate) enum Command {
     /// Exit status: as the command's; 128 + N when signal N ended it; 124 when the task was lost or became unreachable;
     /// 125 when Muster itself failed. The command's stdout comes out on stdout, all else on stderr. Ctrl-C kills it.
     Run(Run),
-    /// List the agents
-    Agents(List),
+    /// List the agents, or revoke one
+    #[command(args_conflicts_with_subcommands = true)]
+    Agents(Agents),
     /// List the frameworks
     Frameworks(List),
     /// List the open offers
@@ -119,6 +120,23 @@ pub(crate) struct Run {
     /// The command and its arguments, run without a shell
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true, value_name = "COMMAND")]
     pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Agents {
+    #[command(flatten)]
+    pub(crate) list: List,
+    #[command(subcommand)]
+    pub(crate) command: Option<AgentsCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AgentsCommand {
+    /// End an agent's certificate: its session closes and it never comes back under this id
+    Revoke {
+        /// The agent's id, as listed
+        id: String,
+    },
 }
 
 #[derive(Debug, Args)]

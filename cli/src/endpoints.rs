@@ -42,6 +42,10 @@ pub(crate) async fn create_token(api: &Api, token: &NewToken) -> Result<CreatedT
 }
 
 /// Ends a join token.
+pub(crate) async fn revoke_agent(api: &Api, id: &str) -> Result<(), ApiError> {
+    api.delete(&format!("{BASE}/agents/{}/certificate", escape(id))).await
+}
+
 pub(crate) async fn revoke_token(api: &Api, name: &str) -> Result<(), ApiError> {
     api.delete(&format!("{BASE}/tokens/{}", escape(name))).await
 }

@@ -21,7 +21,7 @@ use std::{
 };
 
 use anyhow::Context;
-use arguments::{Arguments, Command, TasksCommand};
+use arguments::{AgentsCommand, Arguments, Command, TasksCommand};
 use clap::{Parser, error::ErrorKind};
 use lists::Kind;
 
@@ -62,7 +62,13 @@ fn execute(arguments: Arguments) -> anyhow::Result<u8> {
             Command::Up(options) => return up::up(options).await.map(|()| 0).map_err(Into::into),
             Command::Down(options) => return up::down(options).await.map(|()| 0).map_err(Into::into),
             Command::Run(options) => return run::run(&api()?, options).await.map_err(Into::into),
-            Command::Agents(list) => lists::list(&api()?, Kind::Agents, *list).await?,
+            Command::Agents(agents) => match &agents.command {
+                None => lists::list(&api()?, Kind::Agents, agents.list).await?,
+                Some(AgentsCommand::Revoke { id }) => {
+                    endpoints::revoke_agent(&api()?, id).await?;
+                    format!("agent {id} is revoked; its tasks count as lost once the agent timeout is over\n")
+                }
+            },
             Command::Frameworks(list) => lists::list(&api()?, Kind::Frameworks, *list).await?,
             Command::Offers(list) => lists::list(&api()?, Kind::Offers, *list).await?,
             Command::Roles(list) => lists::list(&api()?, Kind::Roles, *list).await?,

@@ -117,6 +117,32 @@ fn a_used_a_revoked_and_an_expired_token_let_nobody_in() {
 }
 
 #[test]
+fn a_revoked_agent_is_thrown_out_and_stays_out() {
+    let mut cluster = Cluster::with_agent().unwrap();
+    let state = || http::get_json(cluster.http, "/api/muster/v1/agents").unwrap()["agents"][0].clone();
+    let id = state()["id"].as_str().unwrap().to_owned();
+    let path = |id: &str| format!("/api/muster/v1/agents/{id}/certificate");
+    let unknown = http::request(cluster.http, "DELETE", &path("nobody"), &[], b"").unwrap();
+    assert_eq!((unknown.status, unknown.text().contains("nobody")), (404, true), "{}", unknown.text());
+    let answer = http::request(cluster.http, "DELETE", &path(&id), &[], b"").unwrap();
+    assert_eq!(answer.status, 204, "{}", answer.text());
+    muster_e2e::wait::until("the agent to be thrown out", || Ok((state()["state"] != "connected").then_some(())))
+        .unwrap();
+    // It comes back with the same certificate, and again after a restart of the control plane: no.
+    let refused = |cluster: &Cluster| cluster.log("a").matches("revoked").count();
+    muster_e2e::wait::until("the agent to be told why", || Ok((refused(&cluster) > 0).then_some(()))).unwrap();
+    cluster.kill_control_plane().unwrap();
+    cluster.start_control_plane().unwrap();
+    let _ = cluster.kill_agent("a");
+    let before = refused(&cluster);
+    cluster.start_agent("a").unwrap();
+    muster_e2e::wait::until("the restarted agent to be told why", || Ok((refused(&cluster) > before).then_some(())))
+        .unwrap();
+    let agents = http::get_json(cluster.http, "/api/muster/v1/agents").unwrap();
+    assert_ne!(agents["agents"][0]["state"], "connected", "{agents}");
+}
+
+#[test]
 fn a_port_in_use_and_an_unwritable_directory_are_named() {
     let dir = tempfile::tempdir().unwrap();
     let other = TcpListener::bind("127.0.0.1:0").unwrap();

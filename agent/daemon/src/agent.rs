@@ -215,6 +215,16 @@ enum Woken {
     Time,
 }
 
+/// An agent that takes no new task says why where operators look: beside the isolation that it lacks.
+fn with_doubt(info: Arc<AgentInfo>, doubt: Option<&str>) -> Arc<AgentInfo> {
+    let Some(doubt) = doubt else { return info };
+    let mut info = AgentInfo::clone(&info);
+    info.missing_isolation.push(Arc::from(format!(
+        "new tasks: the journal was damaged when the agent started ({doubt}); none is taken before the control plane starts anew"
+    )));
+    Arc::new(info)
+}
+
 impl Agent {
     fn recover(launcher: Launcher, config: &Config, prepared: Prepared) -> Result<Self, AgentError> {
         let Prepared { work_dir, identity, identity_file, info, root, cgroups, addresses, mut seed } = prepared;
@@ -226,6 +236,7 @@ impl Agent {
         if let Some(doubt) = &replayed.doubt {
             error!(error = %doubt, "the journal is damaged; no new task is taken until the control plane has shown its record");
         }
+        let info = with_doubt(info, replayed.doubt.as_deref());
         let (ended_sender, ended) = mpsc::unbounded_channel();
         let mut containers = Containers::new(ended_sender);
         let places = Places { agent_id: &identity.agent_id, root: &root, work_dir: &work_dir, cgroups: &cgroups };

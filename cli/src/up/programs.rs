@@ -162,13 +162,14 @@ fn cgroup_parent(dir: &Path) -> String {
     format!("muster-up-{hash:016x}")
 }
 
-/// Makes a directory that only its owner may enter: it holds keys.
+/// Makes a directory that only its owner may list. Others may pass through: a task of another user must reach its
+/// sandbox. What is secret below it has a mode of its own.
 pub(crate) fn make_private(dir: &Path) -> Result<(), ProgramError> {
     let failed = |source| ProgramError::Directory { path: dir.to_owned(), source };
     let is_new = !dir.exists();
     fs::create_dir_all(dir).map_err(failed)?;
     if is_new {
-        fs::set_permissions(dir, Permissions::from_mode(0o700)).map_err(failed)?;
+        fs::set_permissions(dir, Permissions::from_mode(0o711)).map_err(failed)?;
     }
     Ok(())
 }

@@ -1,15 +1,17 @@
-//! What operators do with the store: join tokens.
+//! What operators do with the store: join tokens, and the end of an agent's certificate.
 //!
 //! A token's secret is shown once, when it is made; the store holds its hash only.
 
+use crate::event::Event;
 use muster_model::record::{Record, TokenRecord};
 use muster_model::store_op::{Compare, Key, KeyKind, PersistError, StoreOp, Stored, Write};
-use muster_model::{Duration, WallTime};
+use muster_model::{AgentId, Duration, WallTime};
 use muster_store::{ReadError, Store};
 use muster_transport::tls::AuthorityPin;
 use ring::digest::{SHA256, digest};
 use std::fmt::Write as _;
 use std::sync::Arc;
+use tokio::sync::mpsc;
 
 /// Longest name of a token.
 const NAME_BYTES_MAX: usize = 64;
@@ -18,6 +20,7 @@ const SECRET_BYTES: usize = 24;
 /// The operators' desk.
 pub struct Admin {
     store: Arc<dyn Store>,
+    events: mpsc::Sender<Event>,
     pin: AuthorityPin,
     advertise: String,
 }
@@ -42,6 +45,9 @@ pub enum AdminError {
     /// There is nothing of that name.
     #[error("no join token is named '{0}'; `muster tokens list` shows them")]
     NoSuchToken(String),
+    /// There is no agent of that id.
+    #[error("no agent has the id '{0}'; `muster agents` shows them")]
+    NoSuchAgent(String),
     /// The store did not read.
     #[error("cannot read the store")]
     Read(#[from] ReadError),
@@ -52,8 +58,8 @@ pub enum AdminError {
 
 impl Admin {
     /// Joins the store with what goes into a token.
-    pub fn new(store: Arc<dyn Store>, pin: AuthorityPin, advertise: String) -> Self {
-        Self { store, pin, advertise }
+    pub fn new(store: Arc<dyn Store>, events: mpsc::Sender<Event>, pin: AuthorityPin, advertise: String) -> Self {
+        Self { store, events, pin, advertise }
     }
 
     /// Where machines are told to join, `host:port`.
@@ -78,7 +84,8 @@ impl Admin {
         let secret = hex(&bytes);
         let hash = token_hash(&secret);
         let name = if new.name.is_empty() { format!("token-{}", hash.get(..8).unwrap_or_default()) } else { new.name };
-        if self.tokens().await?.iter().any(|(_, record)| *record.name == *name) {
+        let is_taken = |record: &TokenRecord| *record.name == *name && is_usable(record, now);
+        if self.tokens().await?.iter().any(|(_, record)| is_taken(record)) {
             return Err(AdminError::Bad(format!(
                 "a join token named '{name}' exists; choose another name or revoke it"
             )));
@@ -112,10 +119,40 @@ impl Admin {
         Ok(all.records.into_iter().filter_map(token).collect())
     }
 
+    /// Revokes an agent's certificate: its session ends and it never comes back; its tasks count as lost once it has been
+    /// silent for the agent timeout. To use the machine again, empty its work directory and join anew.
+    pub async fn revoke_agent(&self, id: &str) -> Result<(), AdminError> {
+        let no_such = || AdminError::NoSuchAgent(id.to_owned());
+        let key = Key::Agent(AgentId::parse(id).map_err(|_| no_such())?);
+        for _ in 0..RETRIES_MAX {
+            let found = self.store.get(vec![key.clone()]).await?.records.into_iter().next().ok_or_else(no_such)?;
+            let Record::Agent(mut agent) = found.record else { return Err(no_such()) };
+            agent.is_revoked = true;
+            let record = Record::Agent(agent);
+            let op = StoreOp {
+                compares: vec![Compare { key: key.clone(), revision: Some(found.revision) }],
+                writes: vec![Write::Put(key.clone(), record.clone())],
+            };
+            match self.store.perform(op).await {
+                Ok(revision) => {
+                    let changed = Stored { key, revision, record };
+                    // A closed channel means that the node stops; the record says it all to the next owner.
+                    let _ = self.events.send(Event::AgentAdmitted(Box::new(changed))).await;
+                    return Ok(());
+                }
+                Err(PersistError::Conflict { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(AdminError::Bad(format!("agent {id} changes faster than it can be revoked; try again")))
+    }
+
     /// Revokes a token by its name. Machines that joined with it stay.
     pub async fn revoke_token(&self, name: &str) -> Result<TokenRecord, AdminError> {
         for _ in 0..RETRIES_MAX {
-            let found = self.tokens().await?.into_iter().find(|(_, record)| &*record.name == name);
+            let named = self.tokens().await?.into_iter().filter(|(_, record)| &*record.name == name);
+            // A name may have served before: the newest token of the name is meant.
+            let found = named.max_by_key(|(_, record)| (!record.is_revoked, record.created));
             let (stored, mut record) = found.ok_or_else(|| AdminError::NoSuchToken(name.to_owned()))?;
             record.is_revoked = true;
             let op = StoreOp {
@@ -131,6 +168,11 @@ impl Admin {
         }
         Err(AdminError::Bad(format!("token '{name}' changes faster than it can be revoked; try again")))
     }
+}
+
+/// Whether a machine could join with it now.
+fn is_usable(record: &TokenRecord, now: WallTime) -> bool {
+    !record.is_revoked && record.uses_left != Some(0) && record.expires.is_none_or(|expires| expires > now)
 }
 
 /// How often a write that lost against another is tried again.

@@ -12,7 +12,15 @@ use tracing::level_filters::LevelFilter;
 const EXIT_CONFIG: u8 = 64;
 
 fn main() -> ExitCode {
-    let flags = Flags::parse();
+    let flags = match Flags::try_parse() {
+        Ok(flags) => flags,
+        // Help and version are no faults: they go to stdout and end with 0.
+        Err(error) => {
+            let code = if error.use_stderr() { EXIT_CONFIG } else { 0 };
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
     let print_config = flags.print_config;
     let config = match Config::from_flags(flags) {
         Ok(config) => config,

@@ -94,6 +94,8 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
         .await
         .map_err(|source| NodeError::Listen { address: config.listen, source })?;
     let http_address = listener.local_addr().map_err(system("read the HTTP port"))?;
+    // The socket itself needs a certificate from the store; that the port is free is known before.
+    check_udp_port(config.quic)?;
     make_private_dir(&config.data_dir)?;
     let store: Arc<dyn Store> = Arc::new(Embedded::open(&config.data_dir)?);
     let booted = bootstrap::take_parts(&store, &config, started).await?;
@@ -118,7 +120,7 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
     let desk = JoinDesk::new(Arc::clone(&store), Arc::clone(&authority));
     let accepting = tokio::spawn(Sessions::new(events.clone(), desk).accept_all(endpoint.clone()));
     let facts = facts(&config, &booted.identity, http_address, started);
-    let admin = Admin::new(Arc::clone(&store), authority.public().pin(), advertise);
+    let admin = Admin::new(Arc::clone(&store), events.clone(), authority.public().pin(), advertise);
     let (stop, stopping) = watch::channel(false);
     let http = Http::new(events.clone(), facts, config.node_name.clone(), admin, metrics);
     let serving = tokio::spawn(http.serve(listener, stopping));
@@ -139,6 +141,10 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
     let _ = tokio::time::timeout(grace, endpoint.drained()).await;
     info!("stopped");
     Ok(())
+}
+
+fn check_udp_port(address: SocketAddr) -> Result<(), NodeError> {
+    std::net::UdpSocket::bind(address).map(drop).map_err(|source| NodeError::Quic(BindError { address, source }))
 }
 
 fn make_private_dir(path: &std::path::Path) -> Result<(), NodeError> {

@@ -282,9 +282,10 @@ impl ShardId {
     /// Panics: if `shard_count` is 0, which is a mistake of ours.
     pub fn of(agent_id: &AgentId, shard_count: u16) -> Self {
         assert!(shard_count > 0, "a cluster has at least one shard");
-        let hash = agent_id.as_str().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+        let hash = agent_id
+            .as_str()
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
         // The high half: FNV's low bits are the weaker ones for short texts.
         Self(u16::try_from((hash >> 32) % u64::from(shard_count)).unwrap_or(0))
     }
@@ -322,8 +323,20 @@ mod tests {
     #[test]
     fn roles_follow_the_rules_of_mesos() {
         for (text, ok) in [
-            ("*", true), ("eng", true), ("eng/web", true), ("", false), ("/a", false), ("a/", false), ("a//b", false),
-            ("a/./b", false), ("a/*", false), ("-a", false), ("a/-b", false), ("a b", false), ("a\tb", false), ("a-b", true),
+            ("*", true),
+            ("eng", true),
+            ("eng/web", true),
+            ("", false),
+            ("/a", false),
+            ("a/", false),
+            ("a//b", false),
+            ("a/./b", false),
+            ("a/*", false),
+            ("-a", false),
+            ("a/-b", false),
+            ("a b", false),
+            ("a\tb", false),
+            ("a-b", true),
         ] {
             assert_eq!(Role::parse(text).is_ok(), ok, "case: {text}");
         }

@@ -7,23 +7,23 @@
 #![no_std]
 extern crate alloc;
 
-pub mod ids;
-pub mod quantity;
-pub mod time;
-pub mod rng;
-pub mod resource;
+pub mod agent;
+pub mod agent_message;
 pub mod attribute;
 pub mod fence;
-pub mod agent;
 pub mod framework;
-pub mod offer;
-pub mod task;
-pub mod status;
-pub mod scheduler;
-pub mod agent_message;
+pub mod ids;
 pub mod node_message;
+pub mod offer;
+pub mod quantity;
 pub mod record;
+pub mod resource;
+pub mod rng;
+pub mod scheduler;
+pub mod status;
 pub mod store_op;
+pub mod task;
+pub mod time;
 pub mod view;
 
 pub use ids::*;

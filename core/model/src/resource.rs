@@ -339,8 +339,11 @@ impl Resources {
     /// ```
     pub fn basic(cpus: Milli, mem: Milli, disk: Milli) -> Self {
         let entry = |name, amount| Resource { key: ResourceKey::unreserved(name), value: Value::Scalar(amount) };
-        let mut all =
-            alloc::vec![entry(ResourceName::Cpus, cpus), entry(ResourceName::Mem, mem), entry(ResourceName::Disk, disk)];
+        let mut all = alloc::vec![
+            entry(ResourceName::Cpus, cpus),
+            entry(ResourceName::Mem, mem),
+            entry(ResourceName::Disk, disk)
+        ];
         all.retain(|resource| !resource.value.is_empty());
         Self(all)
     }
@@ -415,8 +418,7 @@ impl Resources {
             };
             let index = rest.position(&entry.key).map_err(|_| not_enough("none".into()))?;
             let Some(mine) = rest.0.get_mut(index) else { continue };
-            let value =
-                mine.value.without(&entry.value).ok_or_else(|| not_enough(alloc::format!("{}", mine.value)))?;
+            let value = mine.value.without(&entry.value).ok_or_else(|| not_enough(alloc::format!("{}", mine.value)))?;
             if value.is_empty() {
                 rest.0.remove(index);
             } else {
@@ -440,7 +442,9 @@ impl Resources {
             let value = match (other.get(&mine.key), &mine.value) {
                 (Some(Value::Scalar(theirs)), Value::Scalar(amount)) => Value::Scalar(amount.saturating_sub(*theirs)),
                 (Some(Value::Ranges(theirs)), Value::Ranges(ranges)) => Value::Ranges(ranges.without(theirs)),
-                (Some(Value::Set(theirs)), Value::Set(items)) => Value::Set(items.difference(theirs).cloned().collect()),
+                (Some(Value::Set(theirs)), Value::Set(items)) => {
+                    Value::Set(items.difference(theirs).cloned().collect())
+                }
                 (Some(Value::Scalar(_) | Value::Ranges(_) | Value::Set(_)) | None, value) => value.clone(),
             };
             if !value.is_empty() {

@@ -228,10 +228,7 @@ impl Printer<'_> {
                 }
                 (Kind::Map { .. }, _) => format!("self.{name} = reader.map()?,"),
                 (Kind::OneOf { holder, holder_type }, None) => {
-                    format!(
-                        "self.{holder} = Some({holder_type}::{}(reader.value()?)),",
-                        type_name(field.proto.name())
-                    )
+                    format!("self.{holder} = Some({holder_type}::{}(reader.value()?)),", type_name(field.proto.name()))
                 }
                 (Kind::OneOf { holder, holder_type }, Some(path)) => {
                     format!(

@@ -31,6 +31,10 @@ pub(super) async fn answer(http: &Http, call: &Call, rest: &str) -> Reply {
         ["cluster"] if get => json(StatusCode::OK, &cluster(http)),
         ["agents"] if get => from_view(http, |view| Some(api::agents(view))).await,
         ["agents", id, "files"] if get => file(http, call, id).await,
+        ["agents", id, "certificate"] if call.method == Method::DELETE => match http.admin.revoke_agent(id).await {
+            Ok(()) => empty(StatusCode::NO_CONTENT),
+            Err(error) => refused(&error),
+        },
         ["frameworks"] if get => from_view(http, |view| Some(api::frameworks(view))).await,
         ["offers"] if get => from_view(http, |view| Some(api::offers(view))).await,
         ["tasks"] if get => from_view(http, |view| Some(api::tasks(view))).await,
@@ -137,7 +141,7 @@ fn token(record: &TokenRecord, now: WallTime) -> api::Token {
 fn refused(error: &AdminError) -> Reply {
     let status = match error {
         AdminError::Bad(_) => StatusCode::BAD_REQUEST,
-        AdminError::NoSuchToken(_) => StatusCode::NOT_FOUND,
+        AdminError::NoSuchToken(_) | AdminError::NoSuchAgent(_) => StatusCode::NOT_FOUND,
         AdminError::Read(_) | AdminError::Persist(_) => StatusCode::SERVICE_UNAVAILABLE,
     };
     fault(status, &crate::sessions::Chain(error).to_string())

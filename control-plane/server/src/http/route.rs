@@ -57,6 +57,17 @@ const NOT_YET: &[&str] = &[
     "/registrar(1)/registry",
 ];
 
+/// What a person sees who opens the address in a browser.
+const FRONT_PAGE: &str = "Muster control plane
+
+  /api/v1/scheduler   Mesos v1 scheduler API: point frameworks at this address
+  /api/v1             Mesos v1 operator API
+  /state /slaves /frameworks /tasks /roles /flags /version   Mesos's older JSON endpoints
+  /api/muster/v1/     Muster's own API: cluster agents frameworks offers tasks roles tokens why
+  /metrics            Prometheus; /metrics/snapshot for exporters of Mesos
+  /health             200 while the control plane lives
+";
+
 pub(super) async fn dispatch(http: &Http, call: Call) -> Reply {
     let path = call.path.clone();
     if let Some(rest) = below(&path, "/api/muster/v1") {
@@ -74,6 +85,9 @@ pub(super) async fn dispatch(http: &Http, call: Call) -> Reply {
     if below(&path, "/redirect").is_some() {
         let location = format!("//{}:{}", http.facts.introduction.hostname, http.facts.introduction.port);
         return with_header(empty(StatusCode::TEMPORARY_REDIRECT), LOCATION, &location);
+    }
+    if path.is_empty() {
+        return plain(StatusCode::OK, FRONT_PAGE);
     }
     if path == "/metrics" {
         return match http.view().await {

@@ -143,8 +143,10 @@ fn resources(view: &ClusterView, put: &mut impl FnMut(&str, f64)) {
     let names = [ResourceName::Cpus, ResourceName::Gpus, ResourceName::Mem, ResourceName::Disk];
     let registered = || view.owner.agents.values().filter(|agent| is_registered(agent));
     for name in names {
-        let total: f64 = registered().map(|agent| scalar(&agent.info.total, &name)).sum();
-        let used: f64 = registered().flat_map(|agent| agent.used.values()).map(|amount| scalar(amount, &name)).sum();
+        // An empty sum of floats is -0.0: start from 0.
+        let total = registered().fold(0.0, |sum, agent| sum + scalar(&agent.info.total, &name));
+        let used = registered().flat_map(|agent| agent.used.values());
+        let used = used.fold(0.0, |sum, amount| sum + scalar(amount, &name));
         put(&format!("master/{name}_total"), total);
         put(&format!("master/{name}_used"), used);
         put(&format!("master/{name}_percent"), if total > 0.0 { used / total } else { 0.0 });

@@ -4,6 +4,7 @@ use super::{
     Agent, Agents, Amount, Amounts, Decision, Framework, Frameworks, Happening, Offer, Offers, Role, Roles, Skip,
     Status, Task, Tasks, Usage, Why,
 };
+use crate::mesos_v1::status::reason_to_wire;
 use muster_model::attribute::AttributeValue;
 use muster_model::record::Admission;
 use muster_model::resource::{Resources, Value};
@@ -197,7 +198,7 @@ fn task_of(view: &ClusterView, task: &TaskView) -> Task {
         }),
         stdout_bytes: last.and_then(|status| status.output_bytes).map(|(stdout, _)| stdout),
         stderr_bytes: last.and_then(|status| status.output_bytes).map(|(_, stderr)| stderr),
-        reason: last.and_then(|status| status.reason).map(|reason| format!("{reason:?}")),
+        reason: last.and_then(|status| status.reason).map(|reason| reason_to_wire(reason).as_str_name().to_owned()),
         message: last.and_then(|status| status.message.as_ref()).map(ToString::to_string),
         statuses: task
             .statuses
@@ -226,7 +227,9 @@ pub fn roles(view: &ClusterView) -> Roles {
 
 /// The last decisions about a framework; `None` for one that nobody knows.
 pub fn why_framework(view: &ClusterView, framework_id: &str) -> Option<Why> {
-    let (id, framework) = view.home.frameworks.iter().find(|(id, _)| id.as_str() == framework_id)?;
+    let Some((id, framework)) = view.home.frameworks.iter().find(|(id, _)| id.as_str() == framework_id) else {
+        return why_removed_framework(view, framework_id);
+    };
     let roles = || framework.info.roles.iter();
     let state = if framework.is_connected { "connected" } else { "not connected, so it gets no offers" };
     let suppressed = if framework.suppressed.is_empty() {
@@ -258,6 +261,17 @@ pub fn why_framework(view: &ClusterView, framework_id: &str) -> Option<Why> {
             })
             .collect(),
         history: Vec::new(),
+    })
+}
+
+fn why_removed_framework(view: &ClusterView, framework_id: &str) -> Option<Why> {
+    let framework = view.home.completed.iter().rev().find(|framework| framework.info.id.as_str() == framework_id)?;
+    let removed = framework.unregistered.map(|at| Happening { at: seconds(at), what: "removed".to_owned() });
+    Some(Why {
+        subject: format!("framework {framework_id} ({})", framework.info.name),
+        summary: "removed: it ended itself, an operator ended it, or it did not come back in time".to_owned(),
+        decisions: Vec::new(),
+        history: removed.into_iter().collect(),
     })
 }
 

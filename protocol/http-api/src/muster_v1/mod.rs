@@ -203,7 +203,7 @@ pub struct Task {
     pub stdout_bytes: Option<u64>,
     /// Bytes that it wrote to stderr; present once it ended.
     pub stderr_bytes: Option<u64>,
-    /// Reason of the last status.
+    /// Reason of the last status, as Mesos spells it.
     pub reason: Option<String>,
     /// Message of the last status.
     pub message: Option<String>,
