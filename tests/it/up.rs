@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Command, Output},
     time::Duration,
@@ -10,7 +11,7 @@ use std::{
 use muster_e2e::{
     cluster::{CONTROLLERS, end_all_marked, free_tcp, free_udp},
     process::{Process, is_alive, muster, program, signal},
-    wait,
+    wait::{self, is_root},
 };
 use serde_json::Value;
 
@@ -72,6 +73,13 @@ fn up_detached_runs_a_task_and_down_stops_everything() {
     assert!(ids.iter().all(|id| listed.contains(id)), "{ids:?} {listed:?}");
     let pids = pids(&record);
     assert!(pids.len() == 3 && pids.iter().all(|pid| is_alive(*pid)));
+
+    // A task of another user reaches its sandbox. (The tests' own folder is closed to others.)
+    if is_root() {
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o711)).unwrap();
+        let other = muster(url, &["run", "--user", "nobody", "--", "id", "-un"]).unwrap();
+        assert_eq!(String::from_utf8_lossy(&other.stdout), "nobody\n", "{}", text(&other));
+    }
 
     // The same again: everything runs already.
     let again = up_command(dir, &arguments).output().unwrap();

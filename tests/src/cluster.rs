@@ -246,10 +246,29 @@ impl Drop for Cluster {
                 eprintln!("=== log of {name}\n{}", self.log(name));
             }
         }
-        self.agents.clear();
+        for agent in &mut self.agents {
+            agent.process = None;
+        }
         self.control_plane = None;
         // Tasks and their supervisors outlive an agent on purpose; here they must not.
         end_all_marked(&self.dir.path().to_string_lossy());
+        for agent in &self.agents {
+            remove_groups(&format!("muster-e2e-{}-{}", self.http.port(), agent.name));
+        }
+    }
+}
+
+/// Removes the empty groups that an agent leaves, in every hierarchy.
+fn remove_groups(parent: &str) {
+    let root = Path::new("/sys/fs/cgroup");
+    let hierarchies = std::fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
+    for hierarchy in hierarchies.chain([root.to_owned()]) {
+        let group = hierarchy.join(parent);
+        // The tasks were killed a moment ago; their groups may be inside still.
+        for inside in std::fs::read_dir(&group).into_iter().flatten().flatten() {
+            let _file_or_in_use = std::fs::remove_dir(inside.path());
+        }
+        let _absent_or_in_use = std::fs::remove_dir(group);
     }
 }
 
