@@ -302,6 +302,9 @@ async fn stop_recorded(record: &Record, tasks: Tasks) -> Result<(), UpError> {
     }
     let agents: Vec<Process> = record.agents.iter().map(|agent| agent.process).collect();
     programs::stop(&agents).await?;
+    for agent in &record.agents {
+        programs::remove_groups(&agent.dir);
+    }
     let nodes: Vec<Process> = record.nodes.iter().map(|node| node.process).collect();
     programs::stop(&nodes).await?;
     Ok(())

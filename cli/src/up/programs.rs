@@ -162,6 +162,21 @@ fn cgroup_parent(dir: &Path) -> String {
     format!("muster-up-{hash:016x}")
 }
 
+/// Removes an agent's control group from every hierarchy. One that still holds tasks stays: the kernel refuses.
+pub(crate) fn remove_groups(dir: &Path) {
+    let parent = cgroup_parent(dir);
+    let root = Path::new("/sys/fs/cgroup");
+    let hierarchies = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
+    for hierarchy in hierarchies.chain([root.to_owned()]) {
+        let group = hierarchy.join(&parent);
+        // An agent that stops right after a task ended may not have come to remove the task's own group.
+        for inside in fs::read_dir(&group).into_iter().flatten().flatten() {
+            let _file_or_in_use = fs::remove_dir(inside.path());
+        }
+        let _absent_or_in_use = fs::remove_dir(group);
+    }
+}
+
 /// Makes a directory that only its owner may list. Others may pass through: a task of another user must reach its
 /// sandbox. What is secret below it has a mode of its own.
 pub(crate) fn make_private(dir: &Path) -> Result<(), ProgramError> {
