@@ -55,6 +55,8 @@ impl Process {
     ///
     /// Errors: when it cannot be started.
     pub fn spawn(name: &str, mut command: Command, log: &Path) -> anyhow::Result<Self> {
+        // Whoever starts an agent, in whichever test: this host's memory hierarchy is someone else's.
+        command.env("MUSTER_CGROUP_CONTROLLERS", crate::cluster::CONTROLLERS);
         let file = File::options()
             .create(true)
             .append(true)

@@ -71,14 +71,14 @@ fn damaged_identity_and_key_are_named() {
 #[test]
 fn a_full_disk_refuses_launches_and_loses_nothing() {
     if !muster_linux::isolation_missing().is_empty() {
-        println!("SKIPPED a_full_disk_refuses_launches_and_loses_nothing: needs root to mount a small file system");
+        crate::skipped("a_full_disk_refuses_launches_and_loses_nothing", "needs root to mount a small file system");
         return;
     }
     let mut machine = Machine::fresh();
     let mounted =
         Command::new("mount").args(["-t", "tmpfs", "-o", "size=256k,mode=755", "tmpfs"]).arg(&machine.work).status();
     if !mounted.is_ok_and(|status| status.success()) {
-        println!("SKIPPED a_full_disk_refuses_launches_and_loses_nothing: cannot mount a tmpfs");
+        crate::skipped("a_full_disk_refuses_launches_and_loses_nothing", "cannot mount a tmpfs");
         return;
     }
     let small = Mounted(machine.work.clone());

@@ -103,7 +103,7 @@ fn reports_show_the_machine_and_its_containers() {
 fn no_cgroups(report: &muster_model::agent_message::Report) -> bool {
     let is_root = muster_linux::isolation_missing().is_empty();
     if !is_root && report.sequence > 3 {
-        println!("SKIPPED usage of containers: needs root");
+        crate::skipped("usage of containers", "needs root");
     }
     !is_root && report.sequence > 3
 }

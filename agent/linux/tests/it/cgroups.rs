@@ -37,7 +37,7 @@ impl Drop for Parent {
 fn able(test: &str) -> bool {
     let able = nix::unistd::geteuid().is_root() && Detected::read().unwrap().version() != Version::None;
     if !able {
-        println!("SKIPPED {test}: needs root and a mounted cgroup hierarchy");
+        crate::skipped(test, "needs root and a mounted cgroup hierarchy");
     }
     able
 }

@@ -172,7 +172,7 @@ fn a_damaged_identity_is_named_and_other_containers_go_on() {
 #[test]
 fn tasks_run_as_the_user_that_was_asked_for() {
     if !nix::unistd::geteuid().is_root() {
-        println!("SKIPPED tasks_run_as_the_user_that_was_asked_for: needs root");
+        crate::skipped("tasks_run_as_the_user_that_was_asked_for", "needs root");
         return;
     }
     let dir = tempfile::tempdir().unwrap();
