@@ -62,14 +62,16 @@ pub(crate) async fn run(args: &FootprintArgs) -> anyhow::Result<()> {
     let mut cases = Vec::new();
     for &tasks in counts {
         let loaded = if tasks == 0 { None } else { Some(hold(&server, tasks).await?) };
-        let case = look(agent.program.pid(), tasks, Duration::from_millis(interval), intervals).await?;
-        agent.program.expect_running()?;
-        case.rows(&mut outcome);
-        cases.push(case.json());
+        let case = look(agent.program.pid(), tasks, Duration::from_millis(interval), intervals).await;
+        // Whatever was seen: tasks outlive an agent, so they must end before it does.
         if let Some(loaded) = loaded {
             loaded.tear_down()?;
             wait_no_tasks(agent.program.pid()).await?;
         }
+        agent.program.expect_running()?;
+        let case = case?;
+        case.rows(&mut outcome);
+        cases.push(case.json());
     }
     outcome.field("cases", cases);
     outcome.print();

@@ -192,6 +192,10 @@ impl Framework {
 
     /// Ends the framework and what runs of it.
     pub(crate) async fn tear_down(mut self) -> anyhow::Result<()> {
+        // A server may have closed connections on which nothing was asked for half a minute.
+        let (send, answers) = mpsc::unbounded_channel();
+        self.calls = Pipeline::open(self.address, send).await?;
+        self.answers = answers;
         self.call(Call { ..of_type(call::Type::Teardown) })?;
         while self.unanswered > 0 {
             let answer = tokio::time::timeout(self.work.patience, self.answers.recv()).await;

@@ -260,9 +260,7 @@ pub(crate) async fn wait_joined(server: &ControlPlane, agent: &mut RealAgent) ->
         ended = async {
             loop {
                 tokio::time::sleep(Duration::from_millis(50)).await;
-                if let Err(error) = agent.program.expect_running() {
-                    return Err(error);
-                }
+                agent.program.expect_running()?;
             }
         } => ended,
     }

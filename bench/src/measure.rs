@@ -52,7 +52,7 @@ fn machine_busy() -> Option<(Duration, usize)> {
     Some((Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND), cpus))
 }
 
-/// One figure of /proc/PID/status or /proc/PID/smaps_rollup, such as `VmRSS:	    5120 kB`.
+/// One figure of /proc/PID/status or /proc/PID/smaps_rollup, such as `VmRSS: 5120 kB`.
 pub(crate) fn figure(pid: u32, file: &str, name: &str) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/{file}")).ok()?;
     let line = text.lines().find(|line| line.split(':').next() == Some(name))?;

@@ -64,6 +64,9 @@ struct SimulatedAgent {
     report_sequence: u64,
 }
 
+/// A join under way, with what the agent needs after it.
+type Joining = tokio::task::JoinHandle<anyhow::Result<(Joined, Arc<AgentInfo>, Endpoint)>>;
+
 /// Joins, connects and runs until the fleet is dropped.
 pub(super) async fn run(
     settings: Settings,
@@ -84,8 +87,7 @@ pub(super) async fn run(
     let settings = Arc::new(settings);
     let mut rng = Rng::new(u64::from(std::process::id()) ^ wall_micros());
     let mut endpoint: Option<Endpoint> = None;
-    let mut joining: VecDeque<tokio::task::JoinHandle<anyhow::Result<(Joined, Arc<AgentInfo>, Endpoint)>>> =
-        VecDeque::new();
+    let mut joining: VecDeque<Joining> = VecDeque::new();
     let mut started = 0;
     while fleet.agents.len() < settings.agents && !counts.is_stopping() {
         while started < settings.agents && joining.len() < JOINING_MAX {
