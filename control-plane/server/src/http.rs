@@ -7,6 +7,7 @@ mod body;
 mod legacy;
 mod muster;
 mod operator;
+mod path;
 mod route;
 mod scheduler;
 
@@ -140,7 +141,7 @@ impl Http {
         };
         let call = Call {
             method: parts.method,
-            path: route::normal_path(parts.uri.path()),
+            path: path::normal_path(parts.uri.path()),
             query: parts.uri.query().unwrap_or_default().to_owned(),
             headers: parts.headers,
             body,

@@ -1,5 +1,6 @@
 //! Mesos's older JSON endpoints, rendered out of the picture.
 
+use super::path::below;
 use super::scheduler::refuse;
 use super::{Call, Http, Reply, empty, method_not_allowed, plain, reply_to, typed};
 use crate::event::Event;
@@ -12,7 +13,6 @@ use muster_model::FrameworkId;
 use muster_model::view::ClusterView;
 
 pub(super) async fn answer(http: &Http, call: &Call) -> Reply {
-    use super::route::below;
     let path = call.path.as_str();
     let is = |endpoint: &str| below(path, endpoint).is_some();
     if is("/version") {

@@ -23,8 +23,7 @@ use tokio::sync::mpsc;
 const FILE_CHUNKS_MAX: usize = 4;
 
 pub(super) async fn answer(http: &Http, call: &Call, rest: &str) -> Reply {
-    let parts: Vec<String> =
-        rest.split('/').filter(|part| !part.is_empty()).map(super::route::percent_decode).collect();
+    let parts: Vec<String> = rest.split('/').filter(|part| !part.is_empty()).map(super::path::percent_decode).collect();
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     let get = call.method == Method::GET;
     match parts.as_slice() {

@@ -1,43 +1,13 @@
 //! Which handler answers which path.
 //!
-//! Mesos matches the longest registered prefix of path components, drops trailing slashes and takes `/master/x` for
-//! `/x` (behaviours of libprocess); so do we, for the paths that it has.
+//! Mesos matches the longest registered prefix of path components (libprocess); so do we, for the paths that it has.
 
+use super::path::below;
 use super::{
     Call, Http, Reply, empty, legacy, method_not_allowed, muster, operator, plain, scheduler, typed, with_header,
 };
 use hyper::header::LOCATION;
 use hyper::{Method, StatusCode};
-
-/// Drops trailing slashes and a leading process name.
-pub(super) fn normal_path(path: &str) -> String {
-    let path = path.trim_end_matches('/');
-    let rest = path.strip_prefix("/master").filter(|rest| rest.is_empty() || rest.starts_with('/')).unwrap_or(path);
-    rest.to_owned()
-}
-
-/// Decodes `%41`; what is not valid stays as it is, what is not UTF-8 is replaced.
-pub(super) fn percent_decode(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        match byte {
-            b'%' => {
-                let mut ahead = rest.clone();
-                let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16));
-                match (digit(ahead.next()), digit(ahead.next())) {
-                    (Some(high), Some(low)) => {
-                        bytes.push(u8::try_from(high * 16 + low).unwrap_or(b'?'));
-                        rest = ahead;
-                    }
-                    _ => bytes.push(b'%'),
-                }
-            }
-            other => bytes.push(other),
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
 
 /// Endpoints of Mesos that belong to a later version of Muster: refused, never answered as if done.
 const NOT_YET: &[&str] = &[
@@ -107,38 +77,4 @@ pub(super) async fn dispatch(http: &Http, call: Call) -> Reply {
         };
     }
     legacy::answer(http, &call).await
-}
-
-/// What follows `prefix` in `path`, if `prefix` is a whole number of its components.
-pub(super) fn below<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
-    path.strip_prefix(prefix).filter(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_lose_slashes_and_the_process_name() {
-        for (path, normal) in [
-            ("/state", "/state"),
-            ("/state/", "/state"),
-            ("/master/state", "/state"),
-            ("/master", ""),
-            ("/masters", "/masters"),
-            ("/", ""),
-            ("/master/api/v1/scheduler/", "/api/v1/scheduler"),
-        ] {
-            assert_eq!(normal_path(path), normal, "case: {path}");
-        }
-        assert_eq!(below("/state/anything", "/state"), Some("/anything"));
-        assert_eq!(below("/state-summary", "/state"), None);
-    }
-
-    #[test]
-    fn path_components_are_decoded_and_survive_nonsense() {
-        for (text, decoded) in [("a%20b", "a b"), ("%zz", "%zz"), ("%4", "%4"), ("plain", "plain")] {
-            assert_eq!(percent_decode(text), decoded, "case: {text}");
-        }
-    }
 }
