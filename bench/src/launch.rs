@@ -248,9 +248,19 @@ impl Drop for RealAgent {
         // Only empty groups can be removed, and only of the hierarchies that the agent used.
         let hierarchies = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|entry| entry.path());
         for hierarchy in hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]) {
-            let _ = std::fs::remove_dir(hierarchy.join(&self.cgroup_parent));
+            remove_groups(&hierarchy.join(&self.cgroup_parent));
         }
     }
+}
+
+/// Removes a control group and those below it, deepest first; the kernel keeps any that is in use.
+fn remove_groups(group: &Path) {
+    for below in std::fs::read_dir(group).into_iter().flatten().flatten() {
+        if below.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_groups(&below.path());
+        }
+    }
+    let _ = std::fs::remove_dir(group);
 }
 
 /// Waits until the real agent is connected.
