@@ -15,7 +15,7 @@ use body::ResponseBody;
 
 use crate::admin::Admin;
 use crate::event::Event;
-use crate::limits::BODY_BYTES_MAX;
+use crate::limits::{BODY_BYTES_MAX, IDLE_CONNECTION_TIMEOUT};
 use crate::metrics::Metrics;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -114,7 +114,10 @@ impl Http {
         let connection = http1::Builder::new()
             .title_case_headers(true)
             .timer(TokioTimer::new())
+            .header_read_timeout(IDLE_CONNECTION_TIMEOUT)
             .half_close(false)
+            // Calls that came together are answered together: one write for many acknowledgements.
+            .pipeline_flush(true)
             .serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
         let ended = tokio::select! {

@@ -25,3 +25,7 @@ pub const FILE_FRAME_BYTES_MAX: usize = 1024 * 1024;
 
 /// Records claimed in one transaction; stores bound what one may hold (etcd: 128 by default).
 pub const STORE_GROUP_MAX: usize = 100;
+
+/// How long a client's connection may stay open between two calls. Mesos never closes one, and clients keep theirs for
+/// calls that come minutes apart; after an hour it is taken for forgotten.
+pub const IDLE_CONNECTION_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(3600);

@@ -8,7 +8,7 @@ use crate::ledger::Ledger;
 use crate::limits::UPDATES_PER_MESSAGE_MAX;
 use crate::order::Orders;
 use crate::session::Session;
-use crate::task::{AgentTask, Phase, TaskKey};
+use crate::task::{AgentTask, Phase, TaskKey, description_bytes};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -56,6 +56,8 @@ pub struct AgentEngine {
     pub(crate) ledger: Ledger,
     pub(crate) frameworks: BTreeMap<FrameworkId, FrameworkHere>,
     pub(crate) tasks: BTreeMap<TaskKey, AgentTask>,
+    /// Bytes of all tasks' descriptions: kept, since a sum over all tasks at each launch grows with their square.
+    pub(crate) described_bytes: usize,
     pub(crate) containers: BTreeMap<ContainerId, TaskKey>,
     pub(crate) leftovers: BTreeMap<ContainerId, Leftover>,
     pub(crate) orders: Orders,
@@ -84,6 +86,7 @@ impl AgentEngine {
             ledger: Ledger::new(config.info.total.clone()),
             frameworks: BTreeMap::new(),
             tasks: BTreeMap::new(),
+            described_bytes: 0,
             containers: BTreeMap::new(),
             leftovers: BTreeMap::new(),
             orders: Orders::default(),
@@ -210,12 +213,16 @@ impl AgentEngine {
         here.brief = framework.clone();
         here.task_count = here.task_count.saturating_add(1);
         self.containers.insert(task.container_id.clone(), key.clone());
-        self.tasks.insert(key, task);
+        self.described_bytes = self.described_bytes.saturating_add(description_bytes(&task.task));
+        if let Some(before) = self.tasks.insert(key, task) {
+            self.described_bytes = self.described_bytes.saturating_sub(description_bytes(&before.task));
+        }
     }
 
     /// Lets go of a task, its container's name and what it still held.
     pub(crate) fn forget_task(&mut self, key: &TaskKey) {
         let Some(task) = self.tasks.remove(key) else { return };
+        self.described_bytes = self.described_bytes.saturating_sub(description_bytes(&task.task));
         self.containers.remove(&task.container_id);
         self.ledger.release(&task.container_id);
         self.sendable.remove(key);

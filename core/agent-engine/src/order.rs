@@ -205,9 +205,8 @@ impl AgentEngine {
         if self.tasks.len() >= TASKS_MAX {
             return not_enough(String::from("a place in the agent's list of tasks"), format!("0 of {TASKS_MAX}"));
         }
-        let held = self.tasks.values().fold(0usize, |sum, other| sum.saturating_add(description_bytes(&other.task)));
         let needed = description_bytes(task);
-        let room = DESCRIPTION_BYTES_MAX.saturating_sub(held);
+        let room = DESCRIPTION_BYTES_MAX.saturating_sub(self.described_bytes);
         if needed > room {
             return not_enough(format!("{needed} bytes for its description"), format!("{room} bytes"));
         }
