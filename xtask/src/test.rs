@@ -56,6 +56,16 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
     } else {
         steps.skip("end to end", 1, "the build failed");
     }
+    if built {
+        steps.step("bench allocate, small", || {
+            small_bench(root, &["allocate", "--agents", "100", "--frameworks", "10", "--roles", "10", "--cycles", "3"])
+        });
+        steps.step("bench launch, small", || small_bench(root, &["launch", "--small"]));
+        steps.step("bench ingest, small", || small_bench(root, &["ingest", "--small"]));
+        steps.step("bench launch, real agent, small", || small_bench(root, &["launch", "--real-agent", "--small"]));
+    } else {
+        steps.skip("benches", 4, "the build failed");
+    }
     if options.quick {
         steps.skip("clients", CLIENTS.len(), "--quick");
         steps.skip("static binaries and VM", 1, "--quick");
@@ -76,6 +86,10 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
         packages::install_with(root, "kits/vm/install.sh", "vm").map(|()| Tally::default())
     });
     steps.step("static binaries", || check_dist(root));
+    steps.step("bench footprint, small", || {
+        let agent = dist::target_dir(root).join("dist").join("muster-agent");
+        small_bench(root, &["footprint", "--small", "--agent", &agent.to_string_lossy()])
+    });
     steps.step("VM with cgroup v2", || run_e2e(root, Part::Vm));
     steps.finish()
 }
@@ -121,6 +135,13 @@ fn check_dist(root: &Path) -> anyhow::Result<Tally> {
         tally.passed += 1;
     }
     Ok(tally)
+}
+
+/// Proves that a workload works; how fast it is only shows in a full run of an optimised build.
+fn small_bench(root: &Path, arguments: &[&str]) -> anyhow::Result<Tally> {
+    let mut command = cargo(root);
+    command.args(["run", "--locked", "--quiet", "-p", "muster-bench", "--"]).args(arguments);
+    steps::check(&mut command, minutes(5))
 }
 
 fn run_tests(root: &Path, packages: &[&str], limit: Duration) -> anyhow::Result<Tally> {
