@@ -299,6 +299,7 @@ async fn stop_recorded(record: &Record, tasks: Tasks) -> Result<(), UpError> {
     let is_running = record.nodes.iter().any(|node| node.process.is_alive());
     if let Some(node) = record.nodes.first().filter(|_| is_running && tasks == Tasks::End) {
         end_tasks(&Api::new(&node.http)?).await;
+        wait_for_containers(&record.agents).await;
     }
     let agents: Vec<Process> = record.agents.iter().map(|agent| agent.process).collect();
     programs::stop(&agents).await?;
@@ -329,6 +330,22 @@ async fn end_tasks(api: &Api) {
             Ok(count) => return say(&format!("{count} tasks do not end and are left running")),
             Err(error) => return say(&format!("the tasks are left running: {}", crate::chain(&error))),
         }
+    }
+}
+
+/// Waits until the agents have ended what ran: a removed framework's tasks are forgotten by the control plane before
+/// their grace period is over, and without its agent nobody would end a task that does not care about SIGTERM.
+async fn wait_for_containers(agents: &[record::Agent]) {
+    let end = Instant::now() + TASKS_PATIENCE;
+    let left = || -> usize {
+        let alive = agents.iter().filter(|agent| agent.process.is_alive());
+        alive.map(|agent| fs::read_dir(agent.dir.join("run/containers")).map_or(0, Iterator::count)).sum()
+    };
+    while left() > 0 {
+        if Instant::now() >= end {
+            return say(&format!("{} containers do not end and are left running", left()));
+        }
+        sleep(LOOK_AGAIN).await;
     }
 }
 

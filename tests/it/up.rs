@@ -98,10 +98,24 @@ fn up_detached_runs_a_task_and_down_stops_everything() {
     after_ids.sort_unstable();
     assert_eq!(before_ids, after_ids);
 
+    // A task that does not care about SIGTERM is ended all the same, after its grace period.
+    let pid_file = dir.join("deaf.pid");
+    let deaf =
+        format!("echo $$ > {0}.new; mv {0}.new {0}; trap '' TERM; while :; do sleep 0.2; done", pid_file.display());
+    let mut client = Command::new(program("muster").unwrap());
+    client.args(["run", "--cpus", "0.1", "--mem", "32", "--", "sh", "-c", &deaf]).env("MUSTER_URL", url);
+    let mut client = Process::spawn("muster", client, &dir.join("deaf.log")).unwrap();
+    let deaf: u32 = wait::until("the deaf task to run", || {
+        client.expect_running()?;
+        Ok(fs::read_to_string(&pid_file).ok().and_then(|pid| pid.trim().parse().ok()))
+    })
+    .unwrap();
+
     let pids = self::pids(&after);
     let down = Command::new(program("muster").unwrap()).arg("down").arg("--dir").arg(dir).output().unwrap();
     assert!(down.status.success(), "{}", text(&down));
     assert!(pids.iter().all(|pid| !is_alive(*pid)));
+    assert!(!is_alive(deaf), "the task outlived its cluster");
     assert!(!dir.join("cluster.json").exists());
     let down = Command::new(program("muster").unwrap()).arg("down").arg("--dir").arg(dir).output().unwrap();
     assert!(!down.status.success() && text(&down).contains("cluster.json"), "{}", text(&down));

@@ -13,28 +13,26 @@ use crate::dist;
 
 /// Builds and runs `muster up`, with DIR below the checkout unless the arguments name one.
 pub(crate) fn up(root: &Path, rest: &[OsString]) -> anyhow::Result<()> {
-    let mut packages = Vec::new();
-    for (package, _) in dist::BINARIES {
-        packages.extend(["-p", package]);
-    }
-    let bin = build(root, &packages)?;
+    let bin = build(root, &shipped())?;
     replace(Command::new(bin.join("muster")).arg("up").args(default_dir(root, rest)).args(rest))
 }
 
 /// Runs `muster down` for what [`up`] started.
 pub(crate) fn down(root: &Path, rest: &[OsString]) -> anyhow::Result<()> {
-    let bin = build(root, &["-p", "muster-cli"])?;
+    // The same packages as for `up`: fewer would be built anew with fewer features.
+    let bin = build(root, &shipped())?;
     replace(Command::new(bin.join("muster")).arg("down").args(default_dir(root, rest)).args(rest))
 }
 
 /// Builds everything that is measured and runs muster-bench.
 pub(crate) fn bench(root: &Path, rest: &[OsString]) -> anyhow::Result<()> {
-    let mut packages = vec!["-p", "muster-bench"];
-    for (package, _) in dist::BINARIES {
-        packages.extend(["-p", package]);
-    }
+    let packages = [shipped(), vec!["-p", "muster-bench"]].concat();
     let bin = build(root, &packages)?;
     replace(Command::new(bin.join("muster-bench")).args(rest).current_dir(root))
+}
+
+fn shipped() -> Vec<&'static str> {
+    dist::BINARIES.iter().flat_map(|(package, _)| ["-p", *package]).collect()
 }
 
 fn default_dir(root: &Path, rest: &[OsString]) -> Vec<OsString> {

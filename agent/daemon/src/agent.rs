@@ -493,7 +493,7 @@ impl Agent {
                 self.order_link(LinkOrder::LeaveForNow);
             }
             Output::RefusedByOwner { why, may_retry: false } => {
-                error!(error = %why, "the control plane refuses this agent; containers run on, it will not connect again");
+                error!(error = %why, "the control plane refuses this agent; containers run on, it will not connect again; to join anew, empty its work directory");
                 self.order_link(LinkOrder::LeaveForGood);
             }
             Output::Start { container_id, task, framework } => {

@@ -89,8 +89,8 @@ pub(crate) async fn run(
                 Ok(connection) => session(&settings, &address, connection, &events, &mut orders).await,
                 Err(why) => (SessionEnd::Lost(why), false),
             },
-            // Nothing to leave yet; only the end of the program counts.
-            order = stop_order(&mut orders) => (SessionEnd::Ordered(order), false),
+            // Nothing to leave yet; only what ends the link counts.
+            order = last_order(&mut orders) => (SessionEnd::Ordered(order), false),
         };
         if was_welcome {
             (pause, referral_count) = (settings.reconnect, 0);
@@ -106,10 +106,7 @@ pub(crate) async fn run(
                     continue;
                 }
             }
-            SessionEnd::Ordered(LinkOrder::LeaveForGood) => {
-                let _until = stop_order(&mut orders).await;
-                return;
-            }
+            SessionEnd::Ordered(LinkOrder::LeaveForGood) => return until_stopped(&mut orders).await,
             SessionEnd::Ordered(LinkOrder::LeaveForNow) => {}
             SessionEnd::Lost(why) if why == last_why => debug!(%address, error = %why, "still not connected"),
             SessionEnd::Lost(why) => {
@@ -121,7 +118,11 @@ pub(crate) async fn run(
         pause = (pause * 2).min(settings.reconnect_max);
         tokio::select! {
             () = sleep(wait) => {}
-            _order = stop_order(&mut orders) => return,
+            // The other side may have closed before our own engine had said to leave.
+            order = last_order(&mut orders) => match order {
+                LinkOrder::LeaveForGood => return until_stopped(&mut orders).await,
+                LinkOrder::Stop | LinkOrder::Follow { .. } | LinkOrder::LeaveForNow => return,
+            },
         }
     }
 }
@@ -132,14 +133,20 @@ fn jittered(pause: Duration, rng: &mut Rng) -> Duration {
     Duration::from_millis(half.saturating_add(rng.below(half.saturating_add(1))))
 }
 
-/// Waits for the order to stop (or for the loop's end), leaving out all others.
-async fn stop_order(orders: &mut mpsc::Receiver<LinkOrder>) -> LinkOrder {
+/// Waits for an order that ends the link: to stop (or the loop's end), or to leave for good. All others are left out.
+async fn last_order(orders: &mut mpsc::Receiver<LinkOrder>) -> LinkOrder {
     loop {
         match orders.recv().await {
             None | Some(LinkOrder::Stop) => return LinkOrder::Stop,
-            Some(LinkOrder::Follow { .. } | LinkOrder::LeaveForNow | LinkOrder::LeaveForGood) => {}
+            Some(LinkOrder::LeaveForGood) => return LinkOrder::LeaveForGood,
+            Some(LinkOrder::Follow { .. } | LinkOrder::LeaveForNow) => {}
         }
     }
+}
+
+/// Does nothing until the program ends.
+async fn until_stopped(orders: &mut mpsc::Receiver<LinkOrder>) {
+    while let LinkOrder::LeaveForGood = last_order(orders).await {}
 }
 
 /// One connection, with the socket that carries it.

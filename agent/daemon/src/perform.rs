@@ -142,8 +142,17 @@ impl Performer {
     /// The task's user; without root everything runs as the agent's own, which its state says.
     fn user_of(&self, task: &Task, framework: &FrameworkBrief) -> Result<Option<User>, String> {
         let name = task.command.user.as_deref().unwrap_or(&framework.user);
-        if !self.is_root || name.is_empty() {
+        if name.is_empty() {
             return Ok(None);
+        }
+        if !self.is_root {
+            // A framework's default user is a habit; a command's own user is a wish that must not be passed over.
+            return match &task.command.user {
+                Some(wanted) if self.users.find(wanted).map(|user| user.uid).ok() != own_uid() => Err(format!(
+                    "the agent does not run as root, so it cannot run the command as user {wanted}; leave the user out, or run the agent as root"
+                )),
+                Some(_) | None => Ok(None),
+            };
         }
         self.users.find(name).map(Some).map_err(|error| chain_of(&error))
     }
@@ -286,4 +295,10 @@ fn environment_of(task: &Task, sandbox: &Sandbox) -> Vec<(String, String)> {
         all.push((name.to_string(), value.to_string()));
     }
     all
+}
+
+/// The user that this program runs as: the owner of its own entry in /proc.
+fn own_uid() -> Option<u32> {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata("/proc/self").ok().map(|entry| entry.uid())
 }

@@ -12,6 +12,7 @@ use ring::digest::{SHA256, digest};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use tokio::sync::mpsc;
+use tracing::info;
 
 /// Longest name of a token.
 const NAME_BYTES_MAX: usize = 64;
@@ -135,6 +136,7 @@ impl Admin {
             };
             match self.store.perform(op).await {
                 Ok(revision) => {
+                    info!(agent_id = id, "certificate revoked by an operator");
                     let changed = Stored { key, revision, record };
                     // A closed channel means that the node stops; the record says it all to the next owner.
                     let _ = self.events.send(Event::AgentAdmitted(Box::new(changed))).await;
