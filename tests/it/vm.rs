@@ -81,6 +81,6 @@ fn vm_runs_a_cluster_with_cpu_and_memory_limits_and_reports_an_out_of_memory_kil
     // 64 MiB; 512 shares are weight 50 (1024 are 100).
     assert!(ended.console.contains("LIMITS mem 67108864 cpu 50"), "{}", ended.console);
     assert!(ended.console.contains("STATUS 137"), "{}", ended.console);
-    assert!(ended.console.contains("ContainerLimitationMemory"), "{}", ended.console);
+    assert!(ended.console.contains("REASON_CONTAINER_LIMITATION_MEMORY"), "{}", ended.console);
     assert!(ended.console.contains("\"missing_isolation\": []"), "{}", ended.console);
 }
