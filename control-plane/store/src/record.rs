@@ -61,6 +61,7 @@ pub fn encode(record: &Record) -> Result<Vec<u8>, RecordError> {
         Record::Tombstone(record) => (6, bytes(&framework::Tombstone::from(record))?),
         Record::Token(record) => (7, bytes(&cluster::Token::from(record))?),
         Record::Role(record) => (8, bytes(&cluster::Role::from(record))?),
+        Record::Node(record) => (9, bytes(&cluster::Node::from(record))?),
     };
     if body.len() > RECORD_BYTES_MAX {
         return Err(RecordError::TooLarge { len: body.len() });
@@ -90,6 +91,7 @@ pub fn decode(bytes: &[u8]) -> Result<Record, RecordError> {
         (1, 6) => Record::Tombstone(read::<framework::Tombstone>(body)?.into_model()?),
         (1, 7) => Record::Token(read::<cluster::Token>(body)?.into_model()),
         (1, 8) => Record::Role(read::<cluster::Role>(body)?.into_model()),
+        (1, 9) => Record::Node(read::<cluster::Node>(body)?.into_model()?),
         _ => return Err(RecordError::damaged(format!("no record has format {format} and kind {kind}"))),
     })
 }

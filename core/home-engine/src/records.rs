@@ -205,7 +205,8 @@ impl HomeEngine {
                 | Record::Part(_)
                 | Record::Agent(_)
                 | Record::Token(_)
-                | Record::Role(_),
+                | Record::Role(_)
+                | Record::Node(_),
                 _,
             ) => false,
         });
@@ -337,7 +338,8 @@ impl HomeEngine {
                 | Record::Part(_)
                 | Record::Agent(_)
                 | Record::Token(_)
-                | Record::Role(_) => {}
+                | Record::Role(_)
+                | Record::Node(_) => {}
             }
         }
         if !is_stored && !is_removed && self.frameworks.contains_key(id) {

@@ -173,7 +173,8 @@ impl HomeEngine {
                 | Record::Part(_)
                 | Record::Agent(_)
                 | Record::Token(_)
-                | Record::Role(_) => {}
+                | Record::Role(_)
+                | Record::Node(_) => {}
             }
         }
         self.cluster = cluster;

@@ -131,6 +131,25 @@ pub struct RoleRecord {
     pub weight: Milli,
 }
 
+/// A control-plane node that is there: kept alive by the node, gone once it is lost.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeRecord {
+    /// Its name, unique in the cluster.
+    pub name: NodeId,
+    /// Address of its HTTP API, `host:port`.
+    pub http: Arc<str>,
+    /// Address for nodes and agents, `host:port`.
+    pub quic: Arc<str>,
+    /// This run of it; a later run has a higher one.
+    pub incarnation: u64,
+    /// Short number of the node in ids that it makes.
+    pub node_tag: u16,
+    /// Its share of the shards, against other nodes' shares.
+    pub capacity: u16,
+    /// When it started.
+    pub started: WallTime,
+}
+
 /// One value in the store.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Record {
@@ -150,6 +169,8 @@ pub enum Record {
     Token(TokenRecord),
     /// Under `Key::Role`.
     Role(RoleRecord),
+    /// Under `Key::Node`.
+    Node(NodeRecord),
 }
 
 /// One entry of an agent's journal. Replaying all entries in order gives back the agent's state; a snapshot is the

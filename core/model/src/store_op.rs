@@ -3,7 +3,7 @@
 //! The store performs one operation as one transaction: every compare holds, then every write is done; or nothing is.
 
 use crate::record::Record;
-use crate::{AgentId, FrameworkId, Role, ShardId};
+use crate::{AgentId, FrameworkId, NodeId, Role, ShardId};
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -30,6 +30,8 @@ pub enum Key {
     Token(Arc<str>),
     /// The policy of a role.
     Role(Role),
+    /// A control-plane node that is there.
+    Node(NodeId),
 }
 
 /// What one asks the store for as a range.
@@ -49,6 +51,8 @@ pub enum KeyKind {
     Tokens,
     /// All roles with a policy.
     Roles,
+    /// All control-plane nodes that are there.
+    Nodes,
 }
 
 impl KeyKind {
@@ -62,6 +66,7 @@ impl KeyKind {
             Self::Tombstones => "tombstones/",
             Self::Tokens => "tokens/",
             Self::Roles => "roles/",
+            Self::Nodes => "nodes/",
         }
     }
 }
@@ -79,6 +84,7 @@ impl Key {
             Self::Tombstone(id) => format!("tombstones/{id}"),
             Self::Token(hash) => format!("tokens/{hash}"),
             Self::Role(role) => format!("roles/{role}"),
+            Self::Node(id) => format!("nodes/{id}"),
         }
     }
 
@@ -98,6 +104,7 @@ impl Key {
             "tombstones" => FrameworkId::parse(rest).ok().map(Self::Tombstone),
             "tokens" => (!rest.is_empty()).then(|| Self::Token(Arc::from(rest))),
             "roles" => Role::parse(rest).ok().map(Self::Role),
+            "nodes" => NodeId::parse(rest).ok().map(Self::Node),
             _ => None,
         }
     }
@@ -186,9 +193,11 @@ mod tests {
             Key::Tombstone(FrameworkId::parse("x-0001").unwrap()),
             Key::Token(Arc::from("ab12")),
             Key::Role(Role::parse("a/b").unwrap()),
+            Key::Node(NodeId::parse("node-1").unwrap()),
         ] {
             assert_eq!(Key::parse(&key.path()), Some(key));
         }
-        assert_eq!(Key::parse("nodes/a"), None);
+        assert_eq!(Key::parse("machines/a"), None);
+        assert_eq!(Key::parse("nodes/a/b"), None);
     }
 }

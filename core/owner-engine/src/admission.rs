@@ -182,7 +182,8 @@ fn token_of(stored: Option<&Stored>) -> Result<(&Stored, &TokenRecord), Admissio
         | Record::Agent(_)
         | Record::Framework(_)
         | Record::Tombstone(_)
-        | Record::Role(_) => Err(AdmissionRefusal::WrongRecord { expected: "join token" }),
+        | Record::Role(_)
+        | Record::Node(_) => Err(AdmissionRefusal::WrongRecord { expected: "join token" }),
     }
 }
 
@@ -195,7 +196,8 @@ fn cluster_of(stored: &Stored) -> Result<&ClusterRecord, AdmissionRefusal> {
         | Record::Agent(_)
         | Record::Framework(_)
         | Record::Tombstone(_)
-        | Record::Role(_) => Err(AdmissionRefusal::WrongRecord { expected: "cluster" }),
+        | Record::Role(_)
+        | Record::Node(_) => Err(AdmissionRefusal::WrongRecord { expected: "cluster" }),
     }
 }
 

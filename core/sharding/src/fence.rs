@@ -262,7 +262,8 @@ impl Claims {
                     | Record::Framework(_)
                     | Record::Tombstone(_)
                     | Record::Token(_)
-                    | Record::Role(_),
+                    | Record::Role(_)
+                    | Record::Node(_),
                 ) => {
                     self.outputs.push_back(Output::Damaged { part: *part });
                     self.give_up(*part);
@@ -296,7 +297,8 @@ impl Claims {
             | Key::Framework(_)
             | Key::Tombstone(_)
             | Key::Token(_)
-            | Key::Role(_) => return false,
+            | Key::Role(_)
+            | Key::Node(_) => return false,
         };
         match self.parts.get(&part) {
             Some(State::Held { fence }) => {

@@ -1,7 +1,7 @@
-//! The records of the cluster itself, of parts, tokens and roles.
+//! The records of the cluster itself, of parts, tokens, roles and nodes.
 
 use muster_model::fence::Fence as ModelFence;
-use muster_model::record::{ClusterRecord, PartRecord, RoleRecord, TokenRecord};
+use muster_model::record::{ClusterRecord, NodeRecord, PartRecord, RoleRecord, TokenRecord};
 use muster_model::{Milli, NodeId, Uuid, WallTime};
 use rkyv::{Archive, Deserialize, Serialize};
 
@@ -129,5 +129,44 @@ impl From<&RoleRecord> for Role {
 impl Role {
     pub(super) fn into_model(self) -> RoleRecord {
         RoleRecord { weight: Milli(self.weight) }
+    }
+}
+
+#[derive(Archive, Serialize, Deserialize)]
+pub(super) struct Node {
+    name: String,
+    http: String,
+    quic: String,
+    incarnation: u64,
+    node_tag: u16,
+    capacity: u16,
+    started: u64,
+}
+
+impl From<&NodeRecord> for Node {
+    fn from(record: &NodeRecord) -> Self {
+        Self {
+            name: record.name.as_str().to_owned(),
+            http: record.http.to_string(),
+            quic: record.quic.to_string(),
+            incarnation: record.incarnation,
+            node_tag: record.node_tag,
+            capacity: record.capacity,
+            started: record.started.0,
+        }
+    }
+}
+
+impl Node {
+    pub(super) fn into_model(self) -> Result<NodeRecord, RecordError> {
+        Ok(NodeRecord {
+            name: NodeId::parse(&self.name).map_err(RecordError::damaged)?,
+            http: self.http.into(),
+            quic: self.quic.into(),
+            incarnation: self.incarnation,
+            node_tag: self.node_tag,
+            capacity: self.capacity,
+            started: WallTime(self.started),
+        })
     }
 }

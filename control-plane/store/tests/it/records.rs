@@ -8,7 +8,7 @@ use muster_model::attribute::{Attribute, AttributeValue};
 use muster_model::fence::Fence;
 use muster_model::framework::{Capabilities, FrameworkInfo};
 use muster_model::record::{
-    Admission, AgentRecord, ClusterRecord, FrameworkRecord, PartRecord, Record, RoleRecord, TokenRecord,
+    Admission, AgentRecord, ClusterRecord, FrameworkRecord, NodeRecord, PartRecord, Record, RoleRecord, TokenRecord,
     TombstoneRecord,
 };
 use muster_model::resource::{
@@ -133,6 +133,15 @@ fn all() -> Vec<Record> {
             is_revoked: true,
         }),
         Record::Role(RoleRecord { weight: Milli(2500) }),
+        Record::Node(NodeRecord {
+            name: NodeId::parse("node-2").unwrap(),
+            http: Arc::from("10.0.0.2:5050"),
+            quic: Arc::from("[fd00::2]:5055"),
+            incarnation: u64::MAX,
+            node_tag: 2,
+            capacity: 100,
+            started: WallTime(12),
+        }),
     ]
 }
 
