@@ -10,6 +10,7 @@ use muster_home_engine::io as home;
 use muster_model::record::{ClusterRecord, Record};
 use muster_model::store_op::{Compare, Key, KeyKind, PersistError, StoreOp, Stored, Write};
 use muster_model::time::Now;
+use muster_model::view::ShardView;
 use muster_model::{IdError, NodeId, Rng, Timestamp, Uuid, WallTime};
 use muster_owner_engine::io as owner;
 use muster_sharding::fence::{ClaimConfig, Claims, Input as ClaimInput, Output as ClaimOutput, OwnedShard};
@@ -211,7 +212,15 @@ async fn claim(
         Key::Tombstone(id) => Some(id.clone()),
         _ => None,
     });
+    let shown = shards.iter().map(|it: &owner::TakenShard| ShardView {
+        shard: it.shard,
+        owner: Some(identity.node.clone()),
+        fence: it.fence,
+        since: now.wall,
+        why: Arc::from("taken at the node's start"),
+    });
     Ok(Start {
+        shown_shards: shown.collect(),
         shards: owner::Input::ShardsTaken {
             shards,
             agents: of_kind(KeyKind::Agents),

@@ -18,7 +18,7 @@ use muster_home_engine::io::{self as home, Answer, ConnectionId, RequestId};
 use muster_model::node_message::{NodeMessage, Target};
 use muster_model::store_op::Stored;
 use muster_model::time::Now;
-use muster_model::view::ClusterView;
+use muster_model::view::{ClusterView, NodeView, ShardView};
 use muster_model::{AgentId, Timestamp, Uuid};
 use muster_owner_engine::OwnerEngine;
 use muster_owner_engine::io::{self as owner, SessionId};
@@ -46,6 +46,8 @@ pub struct Start {
     pub owners: home::Input,
     /// For the allocator: that it allocates.
     pub took: muster_allocator::io::Input,
+    /// For readers: the shards.
+    pub shown_shards: Arc<[ShardView]>,
 }
 
 /// The node's state between turns.
@@ -62,6 +64,8 @@ pub struct EventLoop {
     next_request: u64,
     between: VecDeque<(Target, NodeMessage)>,
     readers: Vec<oneshot::Sender<ClusterView>>,
+    shown_node: NodeView,
+    shown_shards: Arc<[ShardView]>,
 }
 
 /// Whether the loop goes on after a turn.
@@ -72,8 +76,8 @@ enum Next {
 }
 
 impl EventLoop {
-    /// Joins the engines with the means to perform what they ask.
-    pub fn new(engines: Engines, store: StoreWorker, metrics: Arc<Metrics>) -> Self {
+    /// Joins the engines with the means to perform what they ask. `shown_node` is how readers see this node.
+    pub fn new(engines: Engines, store: StoreWorker, metrics: Arc<Metrics>, shown_node: NodeView) -> Self {
         Self {
             engines,
             clock: Clock::start(),
@@ -87,12 +91,15 @@ impl EventLoop {
             next_request: 0,
             between: VecDeque::new(),
             readers: Vec::new(),
+            shown_node,
+            shown_shards: Arc::default(),
         }
     }
 
     /// Runs until [`Event::Stop`], or until every sender of events is gone.
     pub async fn run(mut self, start: Start, mut events: mpsc::Receiver<Event>) {
         let now = self.clock.now();
+        self.shown_shards = start.shown_shards;
         self.engines.owner.handle(start.shards, now);
         self.engines.home.handle(home::Input::Loaded(start.loaded), now);
         self.engines.home.handle(start.owners, now);
@@ -237,10 +244,14 @@ impl EventLoop {
     fn settle(&mut self, now: Now) {
         self.pass_messages(now);
         if !self.readers.is_empty() {
+            let home = self.engines.home.view();
+            let framework_count = home.frameworks.len() as u64;
             let view = ClusterView {
                 owner: self.engines.owner.view(),
-                home: self.engines.home.view(),
+                home,
                 allocator: self.engines.allocator.view(),
+                nodes: Arc::new([NodeView { framework_count, ..self.shown_node.clone() }]),
+                shards: Arc::clone(&self.shown_shards),
             };
             for reader in self.readers.drain(..) {
                 let _ = reader.send(view.clone());

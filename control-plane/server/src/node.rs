@@ -18,6 +18,7 @@ use muster_home_engine::HomeEngine;
 use muster_home_engine::io::HomeConfig;
 use muster_http_api::mesos_v1::facts::{Build, Facts};
 use muster_model::scheduler::Introduction;
+use muster_model::view::{Liveness, NodeView};
 use muster_model::{Duration, Milli, Rng, WallTime};
 use muster_owner_engine::OwnerEngine;
 use muster_owner_engine::io::OwnerConfig;
@@ -115,8 +116,19 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
         (booted.identity.node.clone(), booted.identity.incarnation),
         booted.identity.shard_count,
     );
-    let event_loop = tokio::spawn(EventLoop::new(engines, worker, Arc::clone(&metrics)).run(booted.start, queue));
     let advertise = config.advertise.clone().unwrap_or_else(|| format!("{}:{}", config.hostname, quic_address.port()));
+    let shown_node = NodeView {
+        id: booted.identity.node.clone(),
+        http: Arc::from(format!("http://{}:{}", config.hostname, http_address.port())),
+        quic: Arc::from(advertise.as_str()),
+        liveness: Liveness::Live,
+        since: started,
+        is_allocator: true,
+        framework_count: 0,
+        clock_skew_ms: 0,
+    };
+    let event_loop = EventLoop::new(engines, worker, Arc::clone(&metrics), shown_node);
+    let event_loop = tokio::spawn(event_loop.run(booted.start, queue));
     let desk = JoinDesk::new(Arc::clone(&store), Arc::clone(&authority));
     let accepting = tokio::spawn(Sessions::new(events.clone(), desk).accept_all(endpoint.clone()));
     let facts = facts(&config, &booted.identity, http_address, started);

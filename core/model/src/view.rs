@@ -9,7 +9,7 @@ use crate::record::Admission;
 use crate::resource::Resources;
 use crate::status::TaskStatus;
 use crate::task::{Task, TaskState};
-use crate::{AgentId, FrameworkId, Milli, OfferId, Role, ShardId, TaskId, WallTime};
+use crate::{AgentId, FrameworkId, Milli, NodeId, OfferId, Role, ShardId, TaskId, WallTime};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -180,6 +180,53 @@ pub struct AllocatorView {
     pub last_cycle_work: u64,
 }
 
+/// Whether a control-plane node answers.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Liveness {
+    /// It does.
+    Live,
+    /// It missed probes; not long enough for its shards to be taken.
+    Suspect,
+    /// It counts as dead, or stopped in order; its shards are others'.
+    Gone,
+}
+
+/// One control-plane node as readers see it. How many shards and agents it has follows from the shards.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeView {
+    /// Its name.
+    pub id: NodeId,
+    /// URL of its HTTP API.
+    pub http: Arc<str>,
+    /// Where agents and other nodes reach it, `host:port`.
+    pub quic: Arc<str>,
+    /// Whether it answers, as the node that shows this sees it.
+    pub liveness: Liveness,
+    /// Since when it has been so.
+    pub since: WallTime,
+    /// Whether it allocates for the cluster.
+    pub is_allocator: bool,
+    /// Frameworks whose home it is.
+    pub framework_count: u64,
+    /// How far its clock is ahead of that of the node that shows this, in milliseconds.
+    pub clock_skew_ms: i64,
+}
+
+/// One shard as readers see it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ShardView {
+    /// Which.
+    pub shard: ShardId,
+    /// The node that acts for it; `None` while nobody does.
+    pub owner: Option<NodeId>,
+    /// The owner's fence, or that of the last one.
+    pub fence: Fence,
+    /// Since when.
+    pub since: WallTime,
+    /// Why it came to this owner, as a phrase for people.
+    pub why: Arc<str>,
+}
+
 /// The whole cluster as one reader sees it: one picture per part, taken between two turns of the loop.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ClusterView {
@@ -189,4 +236,8 @@ pub struct ClusterView {
     pub home: Arc<HomeView>,
     /// The allocator's roles and decisions.
     pub allocator: Arc<AllocatorView>,
+    /// The control-plane nodes, by name.
+    pub nodes: Arc<[NodeView]>,
+    /// The shards, by number.
+    pub shards: Arc<[ShardView]>,
 }

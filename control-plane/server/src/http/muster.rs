@@ -28,6 +28,8 @@ pub(super) async fn answer(http: &Http, call: &Call, rest: &str) -> Reply {
     let get = call.method == Method::GET;
     match parts.as_slice() {
         ["cluster"] if get => json(StatusCode::OK, &cluster(http)),
+        ["nodes"] if get => from_view(http, |view| Some(api::nodes(view))).await,
+        ["shards"] if get => from_view(http, |view| Some(api::shards(view))).await,
         ["agents"] if get => from_view(http, |view| Some(api::agents(view))).await,
         ["agents", id, "files"] if get => file(http, call, id).await,
         ["agents", id, "certificate"] if call.method == Method::DELETE => match http.admin.revoke_agent(id).await {
@@ -49,7 +51,10 @@ pub(super) async fn answer(http: &Http, call: &Call, rest: &str) -> Reply {
             Ok(record) => json(StatusCode::OK, &token(&record, wall_now())),
             Err(error) => refused(&error),
         },
-        ["cluster" | "agents" | "frameworks" | "offers" | "tasks" | "roles" | "why" | "tokens", ..] => fault(
+        [
+            "cluster" | "nodes" | "shards" | "agents" | "frameworks" | "offers" | "tasks" | "roles" | "why" | "tokens",
+            ..,
+        ] => fault(
             StatusCode::METHOD_NOT_ALLOWED,
             &format!("{} /api/muster/v1{rest} is not part of this API", call.method),
         ),

@@ -2,11 +2,13 @@
 //!
 //! Times are seconds since the Unix epoch with fractions; lengths of time are seconds; memory and disk are MiB, as in
 //! the resources that they belong to. Fields are only ever added. `server` fills these types from the picture with
-//! [`from_view`]; `cli` reads them.
+//! [`from_view`] and [`placement`]; `cli` reads them.
 
 mod from_view;
+mod placement;
 
 pub use from_view::{agents, frameworks, offers, resources, roles, task, tasks, why_framework, why_task};
+pub use placement::{nodes, shards};
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -38,6 +40,64 @@ pub struct Cluster {
     pub join_address: String,
     /// When the node's process started.
     pub started: f64,
+}
+
+/// Answer of `GET nodes`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Nodes {
+    /// By name.
+    pub nodes: Vec<Node>,
+}
+
+/// One control-plane node, as the one that answers sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// URL of its HTTP API.
+    pub http: String,
+    /// Where agents and other nodes reach it, `host:port`.
+    pub quic: String,
+    /// `live`, `suspect` or `gone`.
+    pub state: String,
+    /// Since when it has been so.
+    pub since: f64,
+    /// Whether it allocates for the cluster.
+    pub is_allocator: bool,
+    /// Shards that it owns.
+    pub shard_count: u64,
+    /// Agents of those shards.
+    pub agent_count: u64,
+    /// Frameworks whose home it is.
+    pub framework_count: u64,
+    /// How far its clock is ahead of that of the node that answers, in milliseconds.
+    pub clock_skew_ms: i64,
+}
+
+/// Answer of `GET shards`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Shards {
+    /// By number.
+    pub shards: Vec<Shard>,
+}
+
+/// One shard: a slice of the agents with one owner.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Shard {
+    /// Its number.
+    pub number: u16,
+    /// The node that acts for it; absent while nobody does.
+    pub owner: Option<String>,
+    /// Grows with each change of owner; agents refuse orders of a lower one.
+    pub epoch: u64,
+    /// The store's generation.
+    pub generation: u64,
+    /// Since when this owner has it.
+    pub since: f64,
+    /// Why it came to this owner.
+    pub why: String,
+    /// Its agents.
+    pub agent_count: u64,
 }
 
 /// Answer of `GET agents`.

@@ -207,6 +207,7 @@ fn busy() -> ClusterView {
             roles: BTreeMap::from([(Role::star(), default_role), (role("golden"), golden_role)]),
             ..Default::default()
         }),
+        ..Default::default()
     }
 }
 
