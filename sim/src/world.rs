@@ -364,6 +364,7 @@ impl World {
                 shards: (0..SHARD_COUNT).map(taken).collect(),
                 agents: self.store.range(KeyKind::Agents),
                 removed_frameworks: self.store.range(KeyKind::Tombstones).into_iter().filter_map(removed).collect(),
+                frameworks: Vec::new(),
             },
             now,
         );

@@ -99,6 +99,7 @@ impl AllocatorEngine {
                 self.fence = None;
                 self.forget(BTreeMap::new());
             }
+            Input::ShardsLost { .. } | Input::OwnerBack(_) => {}
             Input::FromNode(message) => {
                 if self.fence.is_some() {
                     self.handle_message(message, now.mono);
@@ -206,6 +207,7 @@ impl AllocatorEngine {
             ToAllocator::Revive { framework_id, home_fence, roles } => {
                 self.revive(&framework_id, home_fence, &roles, now);
             }
+            ToAllocator::HomeLost { .. } => {}
             ToAllocator::FrameworkRemoved { framework_id } => self.remove_framework(&framework_id),
         }
     }

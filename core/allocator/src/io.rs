@@ -2,10 +2,11 @@
 
 use muster_model::fence::Fence;
 use muster_model::node_message::{NodeMessage, Target, ToAllocator};
-use muster_model::store_op::Stored;
-use muster_model::{Duration, Milli};
-
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
+use muster_model::offer::RescindReason;
+use muster_model::store_op::Stored;
+use muster_model::{Duration, Milli, NodeId, ShardId};
 
 /// What an allocator is told at its start.
 #[derive(Clone, Debug)]
@@ -31,6 +32,16 @@ pub enum Input {
     },
     /// Another node allocates: stop giving.
     Lost,
+    /// These shards have a new owner, or the link to their owner is down: grants there are void, their agents get no
+    /// offers until the owner has sent their books; until then they are charged as they were last known.
+    ShardsLost {
+        /// Which.
+        shards: BTreeSet<ShardId>,
+        /// For the rescinds.
+        reason: RescindReason,
+    },
+    /// The link to a node is up again: ask its owner for its books.
+    OwnerBack(NodeId),
     /// A message of an owner or a home.
     FromNode(ToAllocator),
 }

@@ -90,6 +90,8 @@ impl HomeEngine {
         match input {
             Input::Loaded(records) => self.load(records, now),
             Input::OwnersChanged(owners) => self.owners_changed(owners, now),
+            Input::OwnersReset { .. } | Input::RecordChanged(_) | Input::NodesChanged { .. } => {}
+            Input::AllocatorReset => self.replay_demand(),
             Input::Subscribe { connection, call } => self.subscribe(connection, call, now),
             Input::Call { request, framework_id, stream_id, call } => {
                 self.handle_call(request, framework_id, stream_id.as_deref(), call, now);

@@ -7,7 +7,7 @@ use muster_model::framework::Capabilities;
 use muster_model::node_message::{NodeMessage, Target, ToHome};
 use muster_model::scheduler::{Event, FrameworkCall, Subscribe};
 use muster_model::store_op::{Key, PersistError, StoreOp, Stored};
-use muster_model::{Duration, FrameworkId, NodeId, Uuid};
+use muster_model::{Duration, FrameworkId, NodeId, ShardId, Uuid};
 
 /// One HTTP request that carries a SUBSCRIBE and then its stream; counted up by the shell, never used twice.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -43,6 +43,30 @@ pub enum Input {
     Loaded(Vec<Stored>),
     /// The owners that exist now.
     OwnersChanged(BTreeSet<NodeId>),
+    /// What was open with the owners of these shards is void or undecided, since they have a new owner or the link to
+    /// their owner was down: its offers are rescinded, the home fences its frameworks there anew, asks about their
+    /// active tasks and repeats their kills.
+    OwnersReset {
+        /// Who owns the shards now.
+        owner: NodeId,
+        /// Which.
+        shards: BTreeSet<ShardId>,
+        /// For the rescinds, for people.
+        why: Arc<str>,
+    },
+    /// The allocator cannot have heard all that was said to it: tell it the demand of every framework here.
+    AllocatorReset,
+    /// A framework's or a tombstone's record was changed by another node; the store has this now. An older revision
+    /// than the known one is ignored.
+    RecordChanged(Stored),
+    /// Nodes whose homes live, and whether this node carries the failover timers of homes that don't (the allocator's
+    /// node does).
+    NodesChanged {
+        /// Who lives, this node included.
+        live: BTreeSet<NodeId>,
+        /// Whether this node removes frameworks in the stead of dead homes.
+        carries_dead_homes: bool,
+    },
     /// SUBSCRIBE. Checks of the HTTP request itself (method, types, body, headers) are done.
     Subscribe {
         /// The request.

@@ -24,6 +24,8 @@ pub enum Target {
     OwnerOf(AgentId),
     /// Every owner.
     AllOwners,
+    /// The owner that a node plays.
+    Owner(NodeId),
     /// The home of this framework.
     HomeOf(FrameworkId),
     /// Every home.
@@ -121,6 +123,18 @@ pub enum ToOwner {
         framework: FrameworkBrief,
         /// The new fence.
         home_fence: Fence,
+    },
+    /// From a home whose earlier orders to these agents may be lost (their shard has a new owner, or the link was down):
+    /// as soon as the agent has reported under the owner's fence, each task that it does not have is told by
+    /// [`ToHome::Update`] as dropped or lost, with the reason; nothing is said of those that it has. A task whose agent
+    /// never returns is told unreachable with the agent. It travels after [`Self::FenceFramework`] and before new orders.
+    Decide {
+        /// Whose.
+        framework_id: FrameworkId,
+        /// The home's fence.
+        home_fence: Fence,
+        /// Tasks that the home holds for active, with their agents.
+        tasks: Vec<(TaskId, AgentId)>,
     },
     /// From a home: the framework was removed; shut down what runs of it, now and whenever it turns up.
     RemoveFramework {
@@ -315,6 +329,13 @@ pub enum ToAllocator {
         home_fence: Fence,
         /// Which roles.
         roles: BTreeSet<Role>,
+    },
+    /// The node that was the framework's home is lost: no offers until a new home speaks for it; open ones are revoked.
+    HomeLost {
+        /// Which.
+        framework_id: FrameworkId,
+        /// The lost home's fence; a newer demand stands.
+        home_fence: Fence,
     },
     /// From a home: the framework is gone for good. Its use is freed by owners as its tasks end.
     FrameworkRemoved {

@@ -116,10 +116,12 @@ impl OwnerEngine {
     /// Takes one input. Never fails: what is wrong with it becomes an output that says so.
     pub fn handle(&mut self, input: Input, now: Now) {
         match input {
-            Input::ShardsTaken { shards, agents, removed_frameworks } => {
+            Input::ShardsTaken { shards, agents, removed_frameworks, frameworks: _ } => {
                 self.take_shards(shards, agents, removed_frameworks, now);
             }
-            Input::ShardLost { shard } => self.lose_shard(shard),
+            Input::ShardLost { shard, now_at: _ } => self.lose_shard(shard),
+            Input::Drain { shard } => self.outbox.push(Output::Drained { shard }),
+            Input::Undrain { .. } => {}
             Input::AgentAdmitted(stored) => self.take_agent_record(stored, now),
             Input::SessionOpened { session, agent_id, certificate, peer, hello } => {
                 self.open_session(session, agent_id, certificate, peer, hello, now);
@@ -186,6 +188,7 @@ impl OwnerEngine {
             ToOwner::ReconcileTask { framework, home_fence, request, task_id, agent_id } => {
                 self.reconcile_task(framework, home_fence, request, task_id, agent_id, now);
             }
+            ToOwner::Decide { .. } => {}
             ToOwner::FenceFramework { framework, home_fence } => self.fence_framework(framework, home_fence),
             ToOwner::RemoveFramework { framework_id, home_fence } => {
                 self.remove_framework(&framework_id, home_fence, now);

@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use muster_model::agent_message::{FromAgent, Hello, ToAgent};
 use muster_model::fence::Fence;
+use muster_model::framework::FrameworkBrief;
 use muster_model::node_message::{NodeMessage, Target, ToOwner};
 use muster_model::store_op::{PersistError, StoreOp, Stored};
 use muster_model::{AgentId, Duration, FrameworkId, NodeId, ShardId};
@@ -42,6 +43,15 @@ pub struct TakenShard {
     pub revision: u64,
 }
 
+/// Where a shard's owner is found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Whereabouts {
+    /// The owner's fence.
+    pub fence: Fence,
+    /// Its address for agents, `host:port`.
+    pub address: Arc<str>,
+}
+
 /// What happens to an owner.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Input {
@@ -53,9 +63,24 @@ pub enum Input {
         agents: Vec<Stored>,
         /// Frameworks that were removed: what turns up of them is shut down.
         removed_frameworks: Vec<FrameworkId>,
+        /// Frameworks that exist, with their homes' fences as the store has them: an older home is not obeyed.
+        frameworks: Vec<(FrameworkBrief, Fence)>,
     },
     /// The node owns this shard no longer: stop acting for it.
     ShardLost {
+        /// Which.
+        shard: ShardId,
+        /// Who owns it now, where that is known: its agents are sent there.
+        now_at: Option<Whereabouts>,
+    },
+    /// The shard is about to be handed over: nothing new is ordered on its agents; what was ordered is awaited.
+    /// Answered by [`Output::Drained`].
+    Drain {
+        /// Which.
+        shard: ShardId,
+    },
+    /// The hand-over did not happen: act for the shard as before.
+    Undrain {
         /// Which.
         shard: ShardId,
     },
@@ -145,6 +170,11 @@ pub enum Output {
         seq: u64,
         /// What is written, under which conditions.
         op: StoreOp,
+    },
+    /// No order to an agent of the shard is unanswered any more, or it was waited for long enough; answers `Drain`.
+    Drained {
+        /// Which.
+        shard: ShardId,
     },
     /// Read the agent's record again: a write met a change or its outcome is unknown. Answered by `AgentAdmitted`, or
     /// by `ShardLost` if the shard's record is no longer this node's.

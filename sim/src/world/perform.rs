@@ -57,6 +57,8 @@ impl World {
                 self.break_session(session);
             }
             owner::Output::Send { message, .. } => between.push_back(message),
+            // Nothing is handed over yet.
+            owner::Output::Drained { .. } => {}
             owner::Output::Persist { seq, op } => {
                 self.soon(20, Coming::StoreDone { node: incarnation, part: Part::Owner, seq, op });
             }

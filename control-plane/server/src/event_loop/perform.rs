@@ -17,6 +17,8 @@ impl EventLoop {
                 owner::Output::ToAgent { session, message } => self.feed_agent(session, AgentItem::Message(message)),
                 owner::Output::CloseSession { session, why } => self.feed_agent(session, AgentItem::Close(why)),
                 owner::Output::Send { to, message } => self.between.push_back((to, message)),
+                // Nothing is handed over yet.
+                owner::Output::Drained { .. } => {}
                 owner::Output::Persist { seq, op } => self.persist(Part::Owner, seq, op),
                 owner::Output::ReadAgent { agent_id } => self.store.read_agent(agent_id),
                 owner::Output::Note(note) => log_note(&note),

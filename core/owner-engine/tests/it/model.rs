@@ -102,7 +102,7 @@ impl Cluster {
         let taken = TakenShard { shard: ShardId(0), fence: self.fence, revision: 1000 + self.fence.epoch };
         let agents = self.records.values().map(|(revision, record)| stored(record.clone(), *revision)).collect();
         let removed_frameworks = self.home.removed.iter().cloned().collect();
-        self.input(Input::ShardsTaken { shards: vec![taken], agents, removed_frameworks });
+        self.input(Input::ShardsTaken { shards: vec![taken], agents, removed_frameworks, frameworks: Vec::new() });
     }
 
     /// The owner's process ends and a new one takes the shard. What it asked the store for may be done or not.

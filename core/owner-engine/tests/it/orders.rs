@@ -331,6 +331,7 @@ fn nothing_of_an_older_fence_is_sent_under_a_newer_one() {
         shards: vec![muster_owner_engine::io::TakenShard { shard: ShardId(0), fence, revision: 70 }],
         agents: vec![stored(record(&task.agent_id), 41)],
         removed_frameworks: Vec::new(),
+        frameworks: Vec::new(),
     });
     let hello = world.hello();
     world.open(hello);

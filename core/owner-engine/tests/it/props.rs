@@ -84,7 +84,7 @@ fn disturb(cluster: &mut Cluster, number: u64) {
         5 => Input::FromNode(ToOwner::ReconcileAll { framework_id: fid("zz"), home_fence: old }),
         6 => Input::Persisted { seq: 900_000 + number, revision: 1 },
         7 => Input::PersistFailed { seq: 900_000 + number, error: PersistError::Full { why: "?".into() } },
-        8 => Input::ShardLost { shard: ShardId(77) },
+        8 => Input::ShardLost { shard: ShardId(77), now_at: None },
         9 => Input::FromNode(ToOwner::Acknowledge {
             framework_id: fid("f0"),
             home_fence: old,

@@ -89,7 +89,7 @@ fn a_task_whose_order_waits_for_its_grants_is_undecided() {
 #[test]
 fn another_owners_agent_is_not_answered_for() {
     let mut world = World::connected();
-    world.handle(Input::ShardLost { shard: ShardId(0) });
+    world.handle(Input::ShardLost { shard: ShardId(0), now_at: None });
     assert_eq!(ask(&mut world, "t", Some("a"), true), Reconciled::Undecided);
 }
 
@@ -97,7 +97,7 @@ fn another_owners_agent_is_not_answered_for() {
 fn a_lost_shard_is_let_go_without_a_word() {
     let mut world = World::connected();
     world.launch("t");
-    let outputs = world.handle(Input::ShardLost { shard: ShardId(0) });
+    let outputs = world.handle(Input::ShardLost { shard: ShardId(0), now_at: None });
     assert!(matches!(&outputs[..], [Output::CloseSession { .. }]), "{outputs:?}");
     assert!(world.owner.view().agents.is_empty() && world.owner.deadline().is_none());
 }

@@ -57,7 +57,7 @@ fn agents_without_a_record_and_of_other_shards_are_refused_and_may_come_again() 
     };
     let (why, may_retry) = refused(&world.handle(open(hello.clone()))).unwrap();
     assert!(why.contains("no record") && may_retry, "{why}");
-    world.handle(Input::ShardLost { shard: ShardId(0) });
+    world.handle(Input::ShardLost { shard: ShardId(0), now_at: None });
     let (why, may_retry) = refused(&world.handle(open(hello))).unwrap();
     assert!(why.contains("does not own shard 0") && may_retry, "{why}");
 }

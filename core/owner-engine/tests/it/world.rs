@@ -169,6 +169,7 @@ impl World {
             shards: vec![TakenShard { shard: ShardId(0), fence: FENCE, revision: 40 }],
             agents: agents.iter().map(|id| stored(record(&aid(id)), 41)).collect(),
             removed_frameworks: vec![fid("removed")],
+            frameworks: Vec::new(),
         });
         world
     }
