@@ -140,6 +140,8 @@ pub struct NodeRecord {
     pub http: Arc<str>,
     /// Address for nodes and agents, `host:port`.
     pub quic: Arc<str>,
+    /// Address of the socket that answers other nodes' probes, `host:port`.
+    pub probe: Arc<str>,
     /// This run of it; a later run has a higher one.
     pub incarnation: u64,
     /// Short number of the node in ids that it makes.

@@ -137,6 +137,7 @@ fn all() -> Vec<Record> {
             name: NodeId::parse("node-2").unwrap(),
             http: Arc::from("10.0.0.2:5050"),
             quic: Arc::from("[fd00::2]:5055"),
+            probe: Arc::from("[fd00::2]:5056"),
             incarnation: u64::MAX,
             node_tag: 2,
             capacity: 100,
