@@ -209,7 +209,7 @@ impl Cluster {
                 }
                 Output::Persist { seq, op } => self.writes.push_back((seq, op)),
                 Output::ReadAgent { agent_id } => reads.push(agent_id),
-                Output::Note(_) => {}
+                Output::Drained { .. } | Output::Note(_) => {}
             }
         }
         for agent_id in reads {
@@ -288,7 +288,10 @@ impl Cluster {
                 }
             }
             other
-            @ (ToAllocator::Demand { .. } | ToAllocator::Revive { .. } | ToAllocator::FrameworkRemoved { .. }) => {
+            @ (ToAllocator::Demand { .. }
+            | ToAllocator::Revive { .. }
+            | ToAllocator::HomeLost { .. }
+            | ToAllocator::FrameworkRemoved { .. }) => {
                 panic!("not an owner's message: {other:?}")
             }
         }
