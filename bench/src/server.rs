@@ -139,7 +139,7 @@ impl ControlPlane {
 
     /// Makes a token that any number of agents may use.
     pub(crate) async fn token(&self) -> anyhow::Result<String> {
-        let body = json!({"name": "bench", "valid_secs": 3600}).to_string();
+        let body = json!({"name": "bench", "uses": 0, "valid_secs": 3600}).to_string();
         let headers = [(header::CONTENT_TYPE, "application/json")];
         let answer = self.client.request(Method::POST, "/api/muster/v1/tokens", &headers, body.into()).await?;
         let value: Value = serde_json::from_slice(&answer.body)?;

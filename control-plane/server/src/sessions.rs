@@ -6,7 +6,7 @@ use crate::limits::AGENT_MESSAGES_MAX;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use muster_agent_wire::limits::FRAME_BYTES_MAX;
 use muster_agent_wire::message::{decode_from_agent, decode_join_request, encode_join_reply, encode_to_agent};
-use muster_model::agent_message::FromAgent;
+use muster_model::agent_message::{FromAgent, ToAgent};
 use muster_owner_engine::io::SessionId;
 use muster_transport::quic::{CloseCode, Connection, Endpoint, Incoming, Priority, RecvStream, SendStream};
 use muster_transport::tls::{Alpn, PeerKind};
@@ -211,6 +211,7 @@ async fn first_frame(connection: &Connection) -> Option<(SendStream, RecvStream,
 async fn write_items(mut send: SendStream, mut queue: mpsc::Receiver<AgentItem>, connection: &Connection) -> String {
     let mut batch = Vec::with_capacity(WRITE_BATCH_MAX);
     let mut payload = Vec::new();
+    let mut is_refused = false;
     loop {
         if queue.recv_many(&mut batch, WRITE_BATCH_MAX).await == 0 {
             return "the control plane is stopping".to_owned();
@@ -220,6 +221,7 @@ async fn write_items(mut send: SendStream, mut queue: mpsc::Receiver<AgentItem>,
         for item in batch.drain(..) {
             match item {
                 AgentItem::Message(message) => {
+                    is_refused |= matches!(message, ToAgent::Refused { .. });
                     payload.clear();
                     if let Err(error) = encode_to_agent(&message, &mut payload) {
                         return format!("a message does not fit a frame: {}", Chain(&error));
@@ -237,7 +239,11 @@ async fn write_items(mut send: SendStream, mut queue: mpsc::Receiver<AgentItem>,
             return Chain(&error).to_string();
         }
         if let Some(why) = close {
-            let _ = tokio::time::timeout(FIRST_FRAME_TIMEOUT, send.finish_and_confirm()).await;
+            // Only a refusal must arrive. A session that a newer one replaces is dead as a rule, and whoever reads a file
+            // through it waits for this close.
+            if is_refused {
+                let _ = tokio::time::timeout(FIRST_FRAME_TIMEOUT, send.finish_and_confirm()).await;
+            }
             connection.close(CloseCode::DONE, &why);
             return why.to_string();
         }

@@ -63,6 +63,8 @@ pub struct AgentView {
     pub admission: Admission,
     /// Whether an operator stopped offers on it.
     pub is_deactivated: bool,
+    /// Whether an operator ended its certificate: it never comes back under this id.
+    pub is_revoked: bool,
     /// Whether it can be reached.
     pub presence: Presence,
     /// Address of its session, as text; it may change while the session lives.

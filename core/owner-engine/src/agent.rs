@@ -255,6 +255,7 @@ impl Agent {
             info: self.info.clone(),
             admission: self.record.admission,
             is_deactivated: self.record.is_deactivated,
+            is_revoked: self.record.is_revoked,
             presence: self.presence(),
             peer: self.peer.clone(),
             registered: self.record.admitted,

@@ -21,6 +21,10 @@ use tokio::sync::mpsc;
 
 /// Chunks of a file that wait for the client's socket; at the bound the agent's stream waits too.
 const FILE_CHUNKS_MAX: usize = 4;
+/// How often a token may be used unless the request says otherwise.
+const TOKEN_USES: u32 = 1;
+/// How long it may be used unless the request says otherwise: a day.
+const TOKEN_SECS: u64 = 86_400;
 
 pub(super) async fn answer(http: &Http, call: &Call, rest: &str) -> Reply {
     let parts: Vec<String> = rest.split('/').filter(|part| !part.is_empty()).map(super::path::percent_decode).collect();
@@ -42,6 +46,7 @@ pub(super) async fn answer(http: &Http, call: &Call, rest: &str) -> Reply {
         ["tasks", id] if get => from_view(http, |view| api::task(view, id, call.query("framework").as_deref())).await,
         ["roles"] if get => from_view(http, |view| Some(api::roles(view))).await,
         ["why", "frameworks", id] if get => from_view(http, |view| api::why_framework(view, id)).await,
+        ["why", "agents", id] if get => from_view(http, |view| api::why_agent(view, id)).await,
         ["why", "tasks", id] if get => {
             from_view(http, |view| api::why_task(view, id, call.query("framework").as_deref())).await
         }
@@ -109,8 +114,9 @@ async fn create_token(http: &Http, call: &Call) -> Reply {
     };
     let new = NewToken {
         name: wanted.name.unwrap_or_default(),
-        uses: wanted.uses,
-        valid_for: wanted.valid_secs.map(Duration::from_secs),
+        // 0 says that there is no limit; that must be asked for.
+        uses: Some(wanted.uses.unwrap_or(TOKEN_USES)).filter(|uses| *uses > 0),
+        valid_for: Some(wanted.valid_secs.unwrap_or(TOKEN_SECS)).filter(|secs| *secs > 0).map(Duration::from_secs),
     };
     let now = wall_now();
     match http.admin.create_token(new, now).await {

@@ -9,6 +9,7 @@ use muster_model::attribute::AttributeValue;
 use muster_model::record::Admission;
 use muster_model::resource::{Resources, Value};
 use muster_model::status::Exit;
+use muster_model::task::TaskState;
 use muster_model::view::{AgentView, ClusterView, FrameworkView, Presence, TaskView};
 use muster_model::{FrameworkId, Milli, WallTime};
 use std::collections::BTreeMap;
@@ -38,18 +39,33 @@ pub fn agents(view: &ClusterView) -> Agents {
     Agents { agents: view.owner.agents.values().map(|agent| agent_of(agent)).collect() }
 }
 
+/// The agent's state in one word, and since when it is so, where that is known.
+fn agent_state(agent: &AgentView) -> (&'static str, Option<WallTime>) {
+    match (agent.admission, agent.presence) {
+        (Admission::Gone { since }, _) => ("gone", Some(since)),
+        (admission, presence) if agent.is_revoked => ("revoked", silent_since(admission, presence)),
+        (Admission::Unreachable { since }, _) => ("unreachable", Some(since)),
+        (Admission::Active, Presence::Connected) => ("connected", agent.reregistered.or(Some(agent.registered))),
+        (Admission::Active, Presence::Disconnected { since }) => ("disconnected", Some(since)),
+        (Admission::Active, Presence::Recovered) => ("recovered", None),
+    }
+}
+
+fn silent_since(admission: Admission, presence: Presence) -> Option<WallTime> {
+    match (admission, presence) {
+        (Admission::Unreachable { since } | Admission::Gone { since }, _)
+        | (Admission::Active, Presence::Disconnected { since }) => Some(since),
+        (Admission::Active, Presence::Connected | Presence::Recovered) => None,
+    }
+}
+
 fn agent_of(agent: &AgentView) -> Agent {
-    let state = match (agent.admission, agent.presence) {
-        (Admission::Gone { .. }, _) => "gone",
-        (Admission::Unreachable { .. }, _) => "unreachable",
-        (Admission::Active, Presence::Connected) => "connected",
-        (Admission::Active, Presence::Disconnected { .. }) => "disconnected",
-        (Admission::Active, Presence::Recovered) => "recovered",
-    };
+    let (state, since) = agent_state(agent);
     Agent {
         id: agent.id.to_string(),
         hostname: agent.info.hostname.to_string(),
         state: state.to_owned(),
+        since: since.map(seconds),
         deactivated: agent.is_deactivated,
         peer: agent.peer.as_ref().map(ToString::to_string),
         version: agent.info.version.to_string(),
@@ -275,15 +291,61 @@ fn why_removed_framework(view: &ClusterView, framework_id: &str) -> Option<Why> 
     })
 }
 
+/// What is known of an agent; `None` for one that nobody knows.
+pub fn why_agent(view: &ClusterView, agent_id: &str) -> Option<Why> {
+    let (_, agent) = view.owner.agents.iter().find(|(id, _)| id.as_str() == agent_id)?;
+    let (state, _) = agent_state(agent);
+    let reason = match state {
+        "revoked" => {
+            ": an operator ended its certificate, so it never comes back under this id; empty its work \
+            directory and join again with a new token to use the machine"
+        }
+        "gone" => {
+            ": an operator gave it up; empty its work directory and join again with a new token to use the machine"
+        }
+        "unreachable" => ": it was silent for longer than the agent timeout; its tasks come back with it",
+        "disconnected" => ": its session ended; it counts as unreachable when it is silent for the agent timeout",
+        "recovered" => ": it is known from the store and has not come back since its node took its shard",
+        _ => "",
+    };
+    let deactivated = if agent.is_deactivated { "; an operator stopped offers on it" } else { "" };
+    let lacks =
+        |line: &std::sync::Arc<str>| Happening { at: seconds(agent.registered), what: format!("without {line}") };
+    let event = |at: WallTime, what: String| Happening { at: seconds(at), what };
+    let mut history = vec![event(agent.registered, "joined".to_owned())];
+    history.extend(agent.info.missing_isolation.iter().map(lacks));
+    history.extend(agent.reregistered.map(|at| event(at, "came back".to_owned())));
+    history.extend(silent_since(agent.admission, agent.presence).map(|at| event(at, "was heard of last".to_owned())));
+    history.sort_by(|a, b| a.at.total_cmp(&b.at));
+    Some(Why {
+        subject: format!("agent {agent_id} ({})", agent.info.hostname),
+        summary: format!(
+            "{state}{reason}{deactivated}; {} tasks, {} open offers",
+            agent.tasks.len(),
+            agent.offered.len()
+        ),
+        decisions: Vec::new(),
+        history,
+    })
+}
+
 /// What happened to a task; `None` for one that nobody knows.
 pub fn why_task(view: &ClusterView, task_id: &str, framework_id: Option<&str>) -> Option<Why> {
     let task = find_task(view, task_id, framework_id)?;
     let message = task.statuses.last().and_then(|status| status.message.as_ref());
+    let agent = view.owner.agents.get(&task.task.agent_id);
+    // Its message says that the agent is silent; that an operator wanted it is what people look for.
+    let revoked = match agent {
+        Some(agent) if agent.is_revoked && (task.state == TaskState::Lost || !task.state.is_terminal()) => {
+            "; its agent was revoked by an operator and does not come back"
+        }
+        _ => "",
+    };
     Some(Why {
         subject: format!("task {} of framework {}", task.task.id, task.task.framework_id),
         summary: match message {
-            Some(message) => format!("{} on agent {}: {message}", task.state.as_str(), task.task.agent_id),
-            None => format!("{} on agent {}", task.state.as_str(), task.task.agent_id),
+            Some(message) => format!("{} on agent {}: {message}{revoked}", task.state.as_str(), task.task.agent_id),
+            None => format!("{} on agent {}{revoked}", task.state.as_str(), task.task.agent_id),
         },
         decisions: Vec::new(),
         history: task

@@ -7,7 +7,7 @@
 mod from_view;
 mod placement;
 
-pub use from_view::{agents, frameworks, offers, resources, roles, task, tasks, why_framework, why_task};
+pub use from_view::{agents, frameworks, offers, resources, roles, task, tasks, why_agent, why_framework, why_task};
 pub use placement::{nodes, shards};
 
 use serde::{Deserialize, Serialize};
@@ -114,8 +114,11 @@ pub struct Agent {
     pub id: String,
     /// Host name.
     pub hostname: String,
-    /// `connected`, `disconnected`, `recovered`, `unreachable` or `gone`.
+    /// `connected`, `disconnected`, `recovered`, `unreachable`, `revoked` or `gone`.
     pub state: String,
+    /// Since when it is so; absent where that is not known.
+    #[serde(default)]
+    pub since: Option<f64>,
     /// Whether an operator stopped offers on it.
     pub deactivated: bool,
     /// Address of its session; it may be that of a NAT.
@@ -306,14 +309,14 @@ pub struct Role {
     pub reserved: Amounts,
 }
 
-/// Answer of `GET why/frameworks/ID` and `GET why/tasks/ID`.
+/// Answer of `GET why/frameworks/ID`, `GET why/tasks/ID` and `GET why/agents/ID`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Why {
     /// What was asked about, for people.
     pub subject: String,
     /// The state in one line.
     pub summary: String,
-    /// Per role, what the last allocation cycle decided; empty for tasks.
+    /// Per role, what the last allocation cycle decided; empty for tasks and agents.
     pub decisions: Vec<Decision>,
     /// What happened, oldest first; empty for frameworks.
     pub history: Vec<Happening>,
@@ -361,10 +364,10 @@ pub struct NewToken {
     /// Name for people; made up when absent.
     #[serde(default)]
     pub name: Option<String>,
-    /// How often it may be used; any number of times when absent.
+    /// How often it may be used; 0 for any number of times, once when absent.
     #[serde(default)]
     pub uses: Option<u32>,
-    /// For how many seconds it is valid; for ever when absent.
+    /// For how many seconds it is valid; 0 for ever, a day when absent.
     #[serde(default)]
     pub valid_secs: Option<u64>,
 }

@@ -163,6 +163,7 @@ fn busy() -> ClusterView {
         info,
         admission: Admission::Active,
         is_deactivated: false,
+        is_revoked: false,
         presence: Presence::Connected,
         peer: None,
         registered: nanos(&recorded["get_agents"]["agents"][0]["registered_time"]),
