@@ -1,12 +1,14 @@
 //! Everything that can happen to the node, as one closed enum: the event loop's only input.
 
+use crate::peers::{LinkId, PeerHandle};
 use muster_home_engine::io::{Answer, ConnectionId};
 use muster_model::agent_message::{FromAgent, Hello, ToAgent};
 use muster_model::framework::Capabilities;
+use muster_model::node_message::{NodeMessage, Target};
 use muster_model::scheduler::{Event as FrameworkEvent, FrameworkCall, Subscribe};
 use muster_model::store_op::{PersistError, Stored};
 use muster_model::view::ClusterView;
-use muster_model::{AgentId, FrameworkId, ShardId, Uuid};
+use muster_model::{AgentId, FrameworkId, NodeId, ShardId, Uuid};
 use muster_owner_engine::io::SessionId;
 use muster_transport::quic::Connection;
 use std::sync::Arc;
@@ -151,6 +153,31 @@ pub enum Event {
         shard: ShardId,
         /// The record, if the shard is still this node's.
         stored: Option<Box<Stored>>,
+    },
+    /// A link to another node is up. A newer link of the same node replaces the older one, whose end was told before.
+    PeerUp {
+        /// The other node.
+        node: NodeId,
+        /// Its run.
+        incarnation: u64,
+        /// The link's number.
+        link: LinkId,
+        /// How to reach it.
+        handle: PeerHandle,
+    },
+    /// A link is down.
+    PeerDown {
+        /// Which.
+        link: LinkId,
+        /// Why, for people.
+        why: Arc<str>,
+    },
+    /// Messages of another node, in the order in which it sent them.
+    FromPeer {
+        /// The link.
+        link: LinkId,
+        /// The messages and the parts that they are for.
+        messages: Vec<(Target, NodeMessage)>,
     },
     /// The process is asked to stop.
     Stop,

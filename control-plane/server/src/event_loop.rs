@@ -25,6 +25,7 @@ use muster_owner_engine::io::{self as owner, SessionId};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
+use tracing::debug;
 
 /// The engines of this node.
 pub struct Engines {
@@ -227,6 +228,9 @@ impl EventLoop {
             }
             Event::AgentRead { shard, stored: None } => {
                 self.engines.owner.handle(owner::Input::ShardLost { shard }, now);
+            }
+            Event::PeerUp { link, .. } | Event::PeerDown { link, .. } | Event::FromPeer { link, .. } => {
+                debug!(%link, "event of a link to another node ignored");
             }
             Event::Stop => return Next::Stop,
         }

@@ -18,5 +18,6 @@ pub mod join;
 pub mod limits;
 pub mod metrics;
 pub mod node;
+pub mod peers;
 pub mod sessions;
 pub mod store_worker;
