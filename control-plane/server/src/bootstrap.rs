@@ -225,6 +225,7 @@ async fn claim(
             shards,
             agents: of_kind(KeyKind::Agents),
             removed_frameworks: removed.collect(),
+            frameworks: Vec::new(),
         },
         took: muster_allocator::io::Input::Took { fence, roles: of_kind(KeyKind::Roles) },
         owners: home::Input::OwnersChanged(BTreeSet::from([identity.node.clone()])),

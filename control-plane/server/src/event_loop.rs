@@ -227,7 +227,7 @@ impl EventLoop {
                 self.engines.owner.handle(owner::Input::AgentAdmitted(*stored), now);
             }
             Event::AgentRead { shard, stored: None } => {
-                self.engines.owner.handle(owner::Input::ShardLost { shard }, now);
+                self.engines.owner.handle(owner::Input::ShardLost { shard, now_at: None }, now);
             }
             Event::PeerUp { link, .. } | Event::PeerDown { link, .. } | Event::FromPeer { link, .. } => {
                 debug!(%link, "event of a link to another node ignored");
