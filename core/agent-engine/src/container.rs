@@ -250,7 +250,10 @@ impl AgentEngine {
         if let Some(task) = self.tasks.get_mut(key) {
             task.phase = Phase::Ended;
         }
-        let detail = format!("container {container_id}, supervisor {}", supervisor_pid.unwrap_or(0));
+        let (framework_id, task_id) = key;
+        let supervisor = supervisor_pid.unwrap_or(0);
+        let detail =
+            format!("framework {framework_id}, task {task_id}, container {container_id}, supervisor {supervisor}");
         self.note("a task ended", detail);
     }
 
