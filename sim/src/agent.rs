@@ -1,7 +1,7 @@
 //! A simulated machine: the real agent engine over a fake disk and fake containers that outlive its crashes.
 
 use muster_agent_engine::AgentEngine;
-use muster_agent_engine::io::{AgentConfig, ContainerEnd, FoundContainer, FoundState, Input, Output};
+use muster_agent_engine::io::{AgentConfig, ConnectionId, ContainerEnd, FoundContainer, FoundState, Input, Output};
 use muster_model::agent::AgentInfo;
 use muster_model::framework::FrameworkBrief;
 use muster_model::record::{IdentityRecord, JournalEntry};
@@ -46,6 +46,10 @@ pub struct Machine {
     pub journal: Vec<JournalEntry>,
     /// What was synced to the identity file.
     pub identity: IdentityRecord,
+    /// The connection that the agent asked for and does not have yet.
+    pub dialing: Option<ConnectionId>,
+    /// The connection that it has.
+    pub connection: Option<ConnectionId>,
     /// Counts the agent's runs; answers to an older run are void.
     pub incarnation: u64,
     /// What runs on it.
@@ -73,6 +77,8 @@ impl Machine {
             engine: None,
             journal: Vec::new(),
             identity,
+            dialing: None,
+            connection: None,
             incarnation: 0,
             containers: BTreeMap::new(),
             starts: BTreeMap::new(),
@@ -86,12 +92,15 @@ impl Machine {
         self.incarnation += 1;
         let config = AgentConfig {
             identity: self.identity.clone(),
+            entries: vec![Arc::from("owner:1")],
             info: self.info.clone(),
             boot_id: self.boot_id,
             incarnation: self.incarnation,
             kill_grace: Duration::from_secs(3),
             update_retry: Duration::from_secs(10),
             update_retry_max: Duration::from_secs(600),
+            reconnect: Duration::from_millis(250),
+            reconnect_max: Duration::from_secs(2),
         };
         let mut engine = AgentEngine::new(config, Rng::new(self.rng.next_u64()));
         let found = |(container_id, container): (&ContainerId, &Container)| FoundContainer {
@@ -116,6 +125,7 @@ impl Machine {
     /// The agent is gone; its disk and containers stay.
     pub fn crash(&mut self) {
         self.engine = None;
+        (self.dialing, self.connection) = (None, None);
     }
 
     /// Gives the agent an input; ignored while it is down.

@@ -387,8 +387,6 @@ impl World {
                     && machine.engine.is_none()
                 {
                     machine.start(now);
-                    let incarnation = machine.incarnation;
-                    self.soon(300, Coming::AgentDials { machine: index, incarnation });
                 }
             }
             Coming::AgentDials { machine, incarnation } => self.dial(machine, incarnation),
@@ -400,7 +398,9 @@ impl World {
                 {
                     let message =
                         wire::decode_to_agent(&bytes).unwrap_or_else(|error| panic!("our own bytes: {error}"));
-                    machine.handle(agent::Input::FromOwner(message), now);
+                    if let Some(connection) = machine.connection {
+                        machine.handle(agent::Input::FromNode { connection, message }, now);
+                    }
                 }
             }
             Coming::SessionBroken { session } => {
@@ -492,17 +492,19 @@ impl World {
             .machines
             .get(index)
             .is_some_and(|machine| machine.incarnation == incarnation && machine.engine.is_some());
-        if !is_current || self.session_of(index).is_some() {
-            return;
-        }
-        if self.node.is_none() {
-            self.soon(500, Coming::AgentDials { machine: index, incarnation });
+        let dialing = self.machines.get_mut(index).and_then(|machine| machine.dialing.take());
+        let Some(connection) = dialing.filter(|_| is_current) else { return };
+        if self.node.is_none() || self.session_of(index).is_some() {
+            if let Some(machine) = self.machines.get_mut(index) {
+                machine.handle(agent::Input::Disconnected { connection }, now);
+            }
             return;
         }
         let session = SessionId(self.number());
         self.live_sessions.insert(session, (index, incarnation));
         if let Some(machine) = self.machines.get_mut(index) {
-            machine.handle(agent::Input::Connected, now);
+            machine.connection = Some(connection);
+            machine.handle(agent::Input::Connected { connection }, now);
         }
     }
 

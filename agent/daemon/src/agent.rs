@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use muster_agent_engine::AgentEngine;
-use muster_agent_engine::io::{AgentConfig, Input, Output};
+use muster_agent_engine::io::{AgentConfig, ConnectionId, Input, Output};
 use muster_linux::alarm::Alarm;
 use muster_linux::cgroup::{Cgroups, Detected};
 use muster_linux::proc::{Users, boot_clock, boot_id};
@@ -33,8 +33,8 @@ use crate::files::{FileServer, RunningTasks};
 use crate::identity_file::{IdentityFile, IdentityFileError};
 use crate::join::{JoinError, chain_of};
 use crate::journal::{Journal, JournalError};
-use crate::limits::{CLEAN_UP_PAUSE, DRAIN_TIMEOUT, INBOX_MAX};
-use crate::link::{LinkEvent, LinkOrder, LinkSettings};
+use crate::limits::{CLEAN_UP_PAUSE, INBOX_MAX};
+use crate::link::{LinkEvent, LinkSettings, Links};
 use crate::perform::Performer;
 use crate::recovery::{Places, find};
 use crate::reports::Reporter;
@@ -120,7 +120,6 @@ struct Prepared {
     info: Arc<AgentInfo>,
     root: RuntimeRoot,
     cgroups: Cgroups,
-    addresses: Vec<String>,
     seed: Rng,
 }
 
@@ -156,13 +155,10 @@ pub async fn run(mut launcher: Launcher, config: Config, seed: u64) -> Result<()
             }
         }
     };
-    let known = identity.addresses.iter().map(|address| address.to_string());
-    let mut addresses = config.control_plane.clone();
-    addresses.extend(known.filter(|address| !config.control_plane.contains(address)));
-    if addresses.is_empty() {
+    if config.control_plane.is_empty() && identity.addresses.is_empty() {
         return Err(AgentError::NoAddress);
     }
-    let prepared = Prepared { work_dir, identity, identity_file, info, root, cgroups, addresses, seed };
+    let prepared = Prepared { work_dir, identity, identity_file, info, root, cgroups, seed };
     let mut agent = Agent::recover(launcher, &config, prepared)?;
     let [terminate, interrupt] = &mut stops;
     tokio::select! {
@@ -190,17 +186,12 @@ struct Agent {
     identity_file: IdentityFile,
     reporter: Reporter,
     own_report_interval: Option<Duration>,
-    report_interval: Option<Duration>,
+    /// Where reports go, and how often.
+    reporting: Option<(ConnectionId, Duration)>,
     next_report: Option<Timestamp>,
     next_clean_up: Option<Timestamp>,
-    addresses: Vec<String>,
-    connected_to: Option<String>,
-    outbox: Option<mpsc::Sender<FromAgent>>,
-    reports: Option<mpsc::Sender<FromAgent>>,
+    links: Links,
     link: mpsc::Receiver<LinkEvent>,
-    link_is_gone: bool,
-    link_orders: mpsc::Sender<LinkOrder>,
-    link_task: tokio::task::JoinHandle<()>,
     ended: mpsc::UnboundedReceiver<muster_model::ContainerId>,
     launcher_ready: AsyncFd<std::os::fd::OwnedFd>,
     alarm: Alarm,
@@ -227,7 +218,7 @@ fn with_doubt(info: Arc<AgentInfo>, doubt: Option<&str>) -> Arc<AgentInfo> {
 
 impl Agent {
     fn recover(launcher: Launcher, config: &Config, prepared: Prepared) -> Result<Self, AgentError> {
-        let Prepared { work_dir, identity, identity_file, info, root, cgroups, addresses, mut seed } = prepared;
+        let Prepared { work_dir, identity, identity_file, info, root, cgroups, mut seed } = prepared;
         let system = |what: &'static str| move |source| AgentError::System { what, source };
         let (journal, replayed) = Journal::open(&work_dir.journal_file(), &identity.agent_id)?;
         if replayed.torn_bytes > 0 {
@@ -250,26 +241,25 @@ impl Agent {
         let key = Identity::load(&work_dir.key_file())?;
         let authority = read_authority(&work_dir)?;
         let (link_sender, link) = mpsc::channel(INBOX_MAX);
-        let (link_orders, orders) = mpsc::channel(4);
         let settings = LinkSettings {
             tls: ClientTls::agent(&authority, &key)?,
-            addresses: addresses.clone(),
             bind: config.bind,
             keep_alive: config.keep_alive,
             idle_timeout: config.idle_timeout,
-            reconnect: config.reconnect,
-            reconnect_max: config.reconnect_max,
             files: FileServer::new(work_dir.clone(), running.clone()),
         };
         let incarnation = seed.next_u64();
         let engine_config = AgentConfig {
             identity: identity.clone(),
+            entries: config.control_plane.iter().map(|address| Arc::from(address.as_str())).collect(),
             info,
             boot_id: Uuid::parse(&boot_id()).unwrap_or(Uuid([0; 16])),
             incarnation,
             kill_grace: length(config.kill_grace),
             update_retry: length(config.update_retry),
             update_retry_max: muster_model::Duration::from_secs(600),
+            reconnect: length(config.reconnect),
+            reconnect_max: length(config.reconnect_max),
         };
         let watched = launcher.fd().try_clone_to_owned().map_err(system("watch the launcher"))?;
         let launcher_ready =
@@ -286,7 +276,6 @@ impl Agent {
             containers: found,
         };
         engine.handle(recovered, now());
-        let link_task = tokio::spawn(crate::link::run(settings, link_sender, orders, seed.fork("link")));
         let is_root = isolation_missing().is_empty();
         let agent_id = identity.agent_id.clone();
         let mut agent = Self {
@@ -306,17 +295,11 @@ impl Agent {
             identity_file,
             reporter,
             own_report_interval: config.report_interval,
-            report_interval: None,
+            reporting: None,
             next_report: None,
             next_clean_up: None,
-            addresses,
-            connected_to: None,
-            outbox: None,
-            reports: None,
+            links: Links::new(settings, link_sender),
             link,
-            link_is_gone: false,
-            link_orders,
-            link_task,
             ended,
             launcher_ready,
             alarm,
@@ -354,7 +337,7 @@ impl Agent {
             Interest::READABLE
         };
         tokio::select! {
-            event = self.link.recv(), if !self.link_is_gone => Ok(Woken::Link(event)),
+            event = self.link.recv() => Ok(Woken::Link(event)),
             container_id = self.ended.recv() => Ok(Woken::Ended(container_id)),
             ready = self.launcher_ready.ready(interest) => match ready {
                 Ok(mut ready) => {
@@ -384,26 +367,27 @@ impl Agent {
                     self.engine.handle(input, now());
                 }
             }
-            Woken::Link(None) => self.link_is_gone = true,
-            // `containers` holds a sender, so this channel never closes.
-            Woken::Ended(None) | Woken::Time => {}
+            // `links` and `containers` hold a sender, so these channels never close.
+            Woken::Link(None) | Woken::Ended(None) | Woken::Time => {}
         }
         Ok(())
     }
 
     fn hear(&mut self, event: LinkEvent) {
         match event {
-            LinkEvent::Connected { address, outbox, reports } => {
-                info!(%address, "connected to the control plane");
-                (self.outbox, self.reports) = (Some(outbox), Some(reports));
-                self.connected_to = Some(address);
-                self.reporter.new_session();
-                self.engine.handle(Input::Connected, now());
+            // What a connection that was closed from here still said is void.
+            LinkEvent::Connected { connection } if self.links.is_open(connection) => {
+                self.links.stands(connection);
+                self.engine.handle(Input::Connected { connection }, now());
             }
-            LinkEvent::Message(message) => self.engine.handle(Input::FromOwner(message), now()),
-            LinkEvent::Lost => {
-                (self.outbox, self.reports, self.next_report) = (None, None, None);
-                self.engine.handle(Input::Disconnected, now());
+            LinkEvent::Message { connection, message } if self.links.is_open(connection) => {
+                self.engine.handle(Input::FromNode { connection, message }, now());
+            }
+            LinkEvent::Connected { .. } | LinkEvent::Message { .. } => {}
+            LinkEvent::Lost { connection, why } => {
+                self.links.lost(connection, why);
+                self.stop_reporting(connection);
+                self.engine.handle(Input::Disconnected { connection }, now());
             }
         }
     }
@@ -486,15 +470,17 @@ impl Agent {
         match output {
             Output::Persist { .. } => {}
             Output::PersistIdentity { seq, identity } => self.write_identity(seq, identity),
-            Output::Send(message) => self.send(message),
-            Output::FollowReferral { address } => self.order_link(LinkOrder::Follow { address: address.to_string() }),
-            Output::RefusedByOwner { why, may_retry: true } => {
-                warn!(error = %why, "the control plane refuses this agent for now");
-                self.order_link(LinkOrder::LeaveForNow);
+            Output::Dial { connection, address, purpose } => self.links.dial(connection, address.to_string(), purpose),
+            Output::Close { connection } => {
+                self.links.close(connection);
+                self.stop_reporting(connection);
             }
-            Output::RefusedByOwner { why, may_retry: false } => {
+            Output::Send { connection, message } => self.links.send(connection, message),
+            Output::Refused { why, may_retry: true } => {
+                warn!(error = %why, "the control plane refuses this agent for now");
+            }
+            Output::Refused { why, may_retry: false } => {
                 error!(error = %why, "the control plane refuses this agent; containers run on, it will not connect again; to join anew, empty its work directory");
-                self.order_link(LinkOrder::LeaveForGood);
             }
             Output::Start { container_id, task, framework } => {
                 if let Some(input) = self.performer.start(container_id, &task, &framework, now().wall) {
@@ -506,21 +492,19 @@ impl Agent {
                 self.performer.containers.is_settled(container_id);
                 self.clean_up(now().mono);
             }
-            Output::ReportEvery(interval) => {
+            Output::ReportEvery { connection, interval } => {
                 let told = Duration::from_nanos(interval.0).max(Duration::from_millis(100));
-                self.report_interval = Some(self.own_report_interval.unwrap_or(told));
+                if self.reporting.is_none_or(|(before, _)| before != connection) {
+                    self.reporter.new_session();
+                }
+                self.reporting = Some((connection, self.own_report_interval.unwrap_or(told)));
                 self.report(now().mono);
             }
             Output::Note { what, detail } => info!(%detail, "{what}"),
         }
     }
 
-    fn write_identity(&mut self, seq: u64, mut identity: IdentityRecord) {
-        // The address that answered goes first, so that a start without --control-plane begins there.
-        let mut addresses: Vec<String> = self.connected_to.iter().chain(&self.addresses).cloned().collect();
-        addresses.dedup();
-        addresses.truncate(16);
-        identity.addresses = addresses.iter().map(|address| Arc::from(address.as_str())).collect();
+    fn write_identity(&mut self, seq: u64, identity: IdentityRecord) {
         let input = match self.identity_file.write(&identity) {
             Ok(()) => Input::Persisted { seq },
             Err(failed) => {
@@ -535,29 +519,19 @@ impl Agent {
         }
     }
 
-    fn send(&mut self, message: FromAgent) {
-        let Some(outbox) = &self.outbox else { return };
-        if outbox.try_send(message).is_err() {
-            // The link ends the session when its outbox goes; the engine repeats what matters on the next one.
-            warn!("too many messages wait for the network; connecting anew");
-            self.outbox = None;
-        }
-    }
-
-    fn order_link(&mut self, order: LinkOrder) {
-        if self.link_orders.try_send(order).is_err() {
-            debug!("the link has given up or is busy leaving");
+    fn stop_reporting(&mut self, connection: ConnectionId) {
+        if self.reporting.is_some_and(|(to, _)| to == connection) {
+            (self.reporting, self.next_report) = (None, None);
         }
     }
 
     fn report(&mut self, at: Timestamp) {
-        let (Some(interval), Some(reports)) = (self.report_interval, &self.reports) else {
+        let Some((connection, interval)) = self.reporting else {
             self.next_report = None;
             return;
         };
         self.next_report = Some(at.after(length(interval)));
-        // While one is being written there is no room, and measuring would be for nothing.
-        let Ok(place) = reports.try_reserve() else { return };
+        let Some(place) = self.links.report_place(connection) else { return };
         match self.reporter.report(&mut self.performer.containers) {
             Ok(report) => place.send(FromAgent::Report(report)),
             Err(failed) => warn!(error = %chain_of(&failed), "cannot measure"),
@@ -572,10 +546,9 @@ impl Agent {
     /// Leaves the control plane in order; containers, supervisors and all state stay.
     async fn stop(mut self) {
         self.perform_all();
-        self.order_link(LinkOrder::Stop);
-        // The link may wait for room in its inbox.
+        // A connection may wait for room in the inbox.
         self.link.close();
-        let _given_up = tokio::time::timeout(DRAIN_TIMEOUT * 2, self.link_task).await;
+        self.links.stop().await;
     }
 }
 

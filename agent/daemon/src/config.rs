@@ -25,7 +25,7 @@ const KEYS: [Key; 20] = [
     Key {
         name: "control-plane",
         value: "HOST:PORT",
-        help: "Node of the control plane to connect to; may be given again, or hold several separated by commas. Default: those that worked last",
+        help: "Node of the control plane to enter by; may be given again, or hold several separated by commas. Those that the agent learns of are remembered too. Default: those",
     },
     Key {
         name: "join",
@@ -84,12 +84,12 @@ const KEYS: [Key; 20] = [
     Key {
         name: "reconnect-ms",
         value: "MS",
-        help: "First wait before another attempt to connect, from 10 to 60000. Default 250; doubles, with jitter",
+        help: "The pause before another attempt to connect is random, at first below this, from 10 to 60000. Default 100; doubles",
     },
     Key {
         name: "reconnect-max-ms",
         value: "MS",
-        help: "Longest wait before another attempt to connect, from 100 to 600000. Default 15000",
+        help: "Longest pause before another attempt to connect, from 100 to 600000. Default 15000",
     },
     Key {
         name: "keep-alive-ms",
@@ -140,9 +140,9 @@ pub struct Config {
     pub kill_grace: Duration,
     /// First retry of an update.
     pub update_retry: Duration,
-    /// First wait before connecting again.
+    /// Bound of the first pause before connecting again.
     pub reconnect: Duration,
-    /// Longest such wait.
+    /// Longest such pause.
     pub reconnect_max: Duration,
     /// Sign of life.
     pub keep_alive: Duration,
@@ -360,7 +360,7 @@ impl Config {
             report_interval: checker.millis("report-interval-ms", 100, 3_600_000),
             kill_grace: checker.millis("kill-grace-ms", 0, 3_600_000).unwrap_or(Duration::from_secs(3)),
             update_retry: checker.millis("update-retry-ms", 100, 600_000).unwrap_or(Duration::from_secs(10)),
-            reconnect: checker.millis("reconnect-ms", 10, 60_000).unwrap_or(Duration::from_millis(250)),
+            reconnect: checker.millis("reconnect-ms", 10, 60_000).unwrap_or(Duration::from_millis(100)),
             reconnect_max: checker.millis("reconnect-max-ms", 100, 600_000).unwrap_or(Duration::from_secs(15)),
             keep_alive: checker.millis("keep-alive-ms", 500, 60_000).unwrap_or(Duration::from_secs(12)),
             idle_timeout: checker.millis("idle-timeout-ms", 1000, 300_000).unwrap_or(Duration::from_secs(25)),

@@ -34,14 +34,8 @@ pub(crate) const CLEAN_UP_TRIES_BEFORE_WARNING: u32 = 50;
 /// Wait for an answer to a join request.
 pub(crate) const JOIN_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Wait for a Welcome, Referral or Refused after a Hello.
-pub(crate) const WELCOME_TIMEOUT: Duration = Duration::from_secs(20);
-
 /// Wait at the end for the last close to be heard.
 pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Referrals followed in a row without a Welcome before the agent waits: two nodes may name each other while a shard moves.
-pub(crate) const REFERRALS_MAX: u32 = 8;
 
 /// Smallest memory limit of a container; a shell needs some. As Mesos has it.
 pub(crate) const MEMORY_BYTES_MIN: u64 = 32 * 1024 * 1024;

@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use bytes::{BufMut as _, BytesMut};
 use muster_agent_engine::{
     AgentEngine,
-    io::{AgentConfig, ContainerEnd, Input, Output},
+    io::{AgentConfig, ConnectionId, ContainerEnd, Input, Output, Purpose},
 };
 use muster_agent_wire::message::encode_from_agent;
 use muster_model::{
@@ -54,6 +54,8 @@ pub(super) enum FleetEvent {
 struct SimulatedAgent {
     id: AgentId,
     engine: AgentEngine,
+    /// What its engine calls its connection.
+    connection: ConnectionId,
     link: Link,
     /// Frames of this turn.
     out: BytesMut,
@@ -190,18 +192,22 @@ impl FleetLoop {
         };
         let config = AgentConfig {
             identity,
+            entries: vec![Arc::from("owner:1")],
             info,
             boot_id: Uuid::from_random(rng.bytes16()),
             incarnation: 1,
             kill_grace: ModelDuration::from_secs(3),
             update_retry: ModelDuration::from_secs(10),
             update_retry_max: ModelDuration::from_secs(600),
+            reconnect: ModelDuration::ZERO,
+            reconnect_max: ModelDuration::ZERO,
         };
         let engine = AgentEngine::new(config, Rng::new(rng.next_u64()));
         let index = self.agents.len();
         self.agents.push(SimulatedAgent {
             id,
             engine,
+            connection: ConnectionId(0),
             link,
             out: BytesMut::new(),
             write: Write::default(),
@@ -212,16 +218,17 @@ impl FleetLoop {
         });
         let recovered =
             Input::Recovered { entries: Vec::new(), journal_position: 0, journal_doubt: None, containers: Vec::new() };
-        for input in [recovered, Input::Connected] {
-            if let Err(error) = self.feed(index, input) {
-                self.counts.fail(format!("{error:#}"));
-            }
+        if let Err(error) = self.feed(index, recovered) {
+            self.counts.fail(format!("{error:#}"));
         }
     }
 
     fn take(&mut self, event: FleetEvent) -> anyhow::Result<()> {
         match event {
-            FleetEvent::Message { index, message } => self.feed(index, Input::FromOwner(message)),
+            FleetEvent::Message { index, message } => {
+                let connection = self.agents.get(index).context("a message for an agent that is not there")?.connection;
+                self.feed(index, Input::FromNode { connection, message })
+            }
             FleetEvent::Lost { index, why } => bail!("agent {index} lost its connection: {why}"),
             FleetEvent::Journalled { done, position } => {
                 self.is_journalling = false;
@@ -257,7 +264,17 @@ impl FleetLoop {
                         agent.write.identity = Some(identity);
                         agent.write.seqs.push(seq);
                     }
-                    Output::Send(message) => {
+                    // Its connection stands before its engine is made.
+                    Output::Dial { connection, purpose: Purpose::Session, .. } => {
+                        agent.connection = connection;
+                        inputs.push_back(Input::Connected { connection });
+                    }
+                    Output::Dial { purpose: Purpose::Standby, .. } => {}
+                    Output::Close { connection } if connection == agent.connection => {
+                        bail!("agent {} leaves its owner", agent.id)
+                    }
+                    Output::Close { .. } => {}
+                    Output::Send { message, .. } => {
                         if matches!(message, FromAgent::Picture(_)) {
                             self.counts.active.fetch_add(1, Ordering::Relaxed);
                         }
@@ -270,9 +287,10 @@ impl FleetLoop {
                         let started = Input::ContainerStarted { container_id: container_id.clone(), supervisor_pid: 1 };
                         inputs.extend([started, Input::ContainerEnded { container_id, end }]);
                     }
-                    Output::ReportEvery(every) => agent.report_every = Some(Duration::from_nanos(every.0)),
-                    Output::RefusedByOwner { why, .. } => bail!("agent {} was refused: {why}", agent.id),
-                    Output::FollowReferral { address } => bail!("agent {} was sent to {address}", agent.id),
+                    Output::ReportEvery { interval, .. } => {
+                        agent.report_every = Some(Duration::from_nanos(interval.0));
+                    }
+                    Output::Refused { why, .. } => bail!("agent {} was refused: {why}", agent.id),
                     Output::Note { what, detail } => self.counts.note(what, &detail),
                     // Its container has ended; there is nothing to signal and nothing left.
                     Output::Signal { .. } | Output::CleanUp { .. } => {}

@@ -7,6 +7,7 @@ use crate::journal::Journal;
 use crate::ledger::Ledger;
 use crate::limits::UPDATES_PER_MESSAGE_MAX;
 use crate::order::Orders;
+use crate::route::Route;
 use crate::session::Session;
 use crate::task::{AgentTask, Phase, TaskKey, description_bytes};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -36,6 +37,10 @@ pub enum Why {
     JournalRetry,
     /// A write of the identity file that failed is to be tried again.
     IdentityRetry,
+    /// A node is to be dialed, or does not answer.
+    Connecting,
+    /// The standby is to be dialed.
+    StandbyDue,
 }
 
 /// A framework with tasks here.
@@ -63,6 +68,7 @@ pub struct AgentEngine {
     pub(crate) orders: Orders,
     pub(crate) journal: Journal,
     pub(crate) session: Session,
+    pub(crate) route: Route,
     pub(crate) is_recovered: bool,
     /// Why the journal can't be trusted.
     pub(crate) doubt: Option<Arc<str>>,
@@ -92,6 +98,7 @@ impl AgentEngine {
             orders: Orders::default(),
             journal: Journal::default(),
             session: Session::default(),
+            route: Route::new(&config.entries, &config.identity.addresses, rng.fork("route")),
             is_recovered: false,
             doubt: None,
             journal_position: 0,
@@ -110,11 +117,12 @@ impl AgentEngine {
                     self.note("recovery came twice", String::new());
                 } else {
                     self.recover(entries, journal_position, journal_doubt, containers, now);
+                    self.seek_owner(now);
                 }
             }
-            Input::Connected => self.connected(),
-            Input::Disconnected => self.disconnected(),
-            Input::FromOwner(message) => self.hear(message, now),
+            Input::Connected { connection } => self.connected(connection, now),
+            Input::Disconnected { connection } => self.disconnected(connection, now),
+            Input::FromNode { connection, message } => self.hear(connection, message, now),
             Input::Persisted { seq } => self.persisted(seq, now),
             Input::PersistFailed { seq, why } => self.persist_failed(seq, &why, now),
             Input::JournalGrew { position } => self.journal_position = self.journal_position.max(position),
@@ -128,7 +136,7 @@ impl AgentEngine {
                 self.info = info;
                 self.version = self.version.saturating_add(1);
                 if self.session.is_active() {
-                    self.outputs.push_back(Output::Send(FromAgent::InfoChanged(self.info.clone())));
+                    self.send(FromAgent::InfoChanged(self.info.clone()));
                 }
             }
         }
@@ -154,6 +162,8 @@ impl AgentEngine {
         let own = [
             self.journal.retry_at().map(|at| (at, Why::JournalRetry)),
             self.session.retry_at().map(|at| (at, Why::IdentityRetry)),
+            self.route.main_due().map(|at| (at, Why::Connecting)),
+            self.route.spare_due().map(|at| (at, Why::StandbyDue)),
         ];
         of_tasks.chain(of_leftovers).chain(own).flatten().min()
     }
@@ -165,6 +175,7 @@ impl AgentEngine {
         self.resend_due(now);
         self.journal.retry_due(now.mono);
         self.retry_identity(now);
+        self.route_due(now);
         self.flush(now);
     }
 
@@ -197,6 +208,13 @@ impl AgentEngine {
 
     pub(crate) fn note(&mut self, what: &'static str, detail: String) {
         self.outputs.push_back(Output::Note { what, detail: detail.into() });
+    }
+
+    /// Says something on the session's connection; without one it is dropped.
+    pub(crate) fn send(&mut self, message: FromAgent) {
+        if let Some(connection) = self.route.session() {
+            self.outputs.push_back(Output::Send { connection, message });
+        }
     }
 
     pub(crate) fn new_uuid(&mut self) -> Uuid {
@@ -313,7 +331,7 @@ impl AgentEngine {
 
     fn send_in_parts(&mut self, updates: Vec<StatusUpdate>) {
         for part in updates.chunks(UPDATES_PER_MESSAGE_MAX) {
-            self.outputs.push_back(Output::Send(FromAgent::Updates(part.to_vec())));
+            self.send(FromAgent::Updates(part.to_vec()));
         }
     }
 }

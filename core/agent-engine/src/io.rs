@@ -10,6 +10,25 @@ use muster_model::status::Exit;
 use muster_model::task::Task;
 use muster_model::{ContainerId, Duration, Uuid};
 
+/// Names one attempt to connect and the connection that comes of it. The engine counts them up; none is used twice.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ConnectionId(pub u64);
+
+impl core::fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// What a connection is opened for. A standby may become the session later.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Purpose {
+    /// To be the session.
+    Session,
+    /// To be there when its node takes the shard over: silent, with rare signs of life.
+    Standby,
+}
+
 /// What an agent's engine is told at its start.
 #[derive(Clone, Debug)]
 pub struct AgentConfig {
@@ -17,6 +36,8 @@ pub struct AgentConfig {
     pub identity: IdentityRecord,
     /// What it says of itself; the ledger's totals are in it.
     pub info: Arc<AgentInfo>,
+    /// Nodes of the control plane by which it may enter, `host:port`, as configured; those in the identity are known too.
+    pub entries: Vec<Arc<str>>,
     /// The kernel's boot id.
     pub boot_id: Uuid,
     /// This run of the program.
@@ -27,6 +48,10 @@ pub struct AgentConfig {
     pub update_retry: Duration,
     /// Longest wait of that kind.
     pub update_retry_max: Duration,
+    /// Bound of the first pause before another attempt to connect; doubles. The pause itself is anything below.
+    pub reconnect: Duration,
+    /// Highest such bound.
+    pub reconnect_max: Duration,
 }
 
 /// A container as recovery found it.
@@ -91,12 +116,23 @@ pub enum Input {
         /// Containers found.
         containers: Vec<FoundContainer>,
     },
-    /// A connection stands; say hello.
-    Connected,
-    /// It is gone.
-    Disconnected,
-    /// A message of the owner.
-    FromOwner(ToAgent),
+    /// A connection that was asked for stands.
+    Connected {
+        /// Which.
+        connection: ConnectionId,
+    },
+    /// It is gone, or could not be made.
+    Disconnected {
+        /// Which.
+        connection: ConnectionId,
+    },
+    /// A message of the node at its other end.
+    FromNode {
+        /// On which connection.
+        connection: ConnectionId,
+        /// The message.
+        message: ToAgent,
+    },
     /// The journal has the entries.
     Persisted {
         /// Which write.
@@ -165,15 +201,29 @@ pub enum Output {
         /// What.
         identity: IdentityRecord,
     },
-    /// Send to the owner; without a connection it is dropped (the engine repeats what matters).
-    Send(FromAgent),
-    /// Leave this connection and try this address first.
-    FollowReferral {
+    /// Connect to a node. Answered by `Connected` or `Disconnected`. At most two connections are wanted at a time.
+    Dial {
+        /// Names the connection.
+        connection: ConnectionId,
         /// `host:port`.
         address: Arc<str>,
+        /// What for.
+        purpose: Purpose,
     },
-    /// The owner refused the agent: show it to the operator; try again later only if `may_retry`.
-    RefusedByOwner {
+    /// Close a connection, or give up making it. Nothing more is wanted of it; no answer.
+    Close {
+        /// Which.
+        connection: ConnectionId,
+    },
+    /// Send to the node at the other end; on a connection that is gone it is dropped (the engine repeats what matters).
+    Send {
+        /// On which connection.
+        connection: ConnectionId,
+        /// The message.
+        message: FromAgent,
+    },
+    /// A node refused the agent: show it to the operator. Unless `may_retry`, the engine will not connect again.
+    Refused {
         /// Why, and what to do.
         why: Arc<str>,
         /// Whether coming again can help.
@@ -200,8 +250,13 @@ pub enum Output {
         /// Which.
         container_id: ContainerId,
     },
-    /// Report use at this interval from now on.
-    ReportEvery(Duration),
+    /// Report use at this interval from now on, on this connection and no other.
+    ReportEvery {
+        /// The session's connection.
+        connection: ConnectionId,
+        /// The interval.
+        interval: Duration,
+    },
     /// Something the shell logs once: a constant phrase and the facts.
     Note {
         /// The phrase.

@@ -19,6 +19,7 @@ mod journal;
 mod ledger;
 mod order;
 mod recovery;
+mod route;
 mod session;
 mod snapshot;
 mod task;

@@ -49,3 +49,28 @@ const _: () = assert!(
     "a picture must fit one frame of 32 MiB"
 );
 const _: () = assert!(ACKNOWLEDGED_MAX >= 4, "all states of a command task must be there");
+
+/// Referrals followed in a row before the agent pauses: two nodes may name each other while a shard moves.
+pub const HOPS_MAX: u32 = 4;
+
+/// How often the bound of a pause doubles; its highest value is reached long before.
+pub const PAUSE_DOUBLINGS_MAX: u32 = 24;
+
+/// How long the first node that is asked may take to accept a connection while others are known. Two lost handshake
+/// packets over a path of 300 ms fit; a node that is gone says nothing.
+pub const DIAL_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How often that doubles, once a round over all known nodes: a path too slow for it is tried longer.
+pub const DIAL_PATIENCE_DOUBLINGS_MAX: u32 = 3;
+
+/// How long a node may take to answer Hello. One that was just restarted has all its agents at the door.
+pub const HELLO_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A session that lasted so long may be followed by the standby's at once.
+pub const SESSION_SETTLED: Duration = Duration::from_secs(1);
+
+/// Within this time after a Welcome the standby is dialed: an owner's agents do it at different moments.
+pub const STANDBY_SPREAD: Duration = Duration::from_secs(2);
+
+/// Longest pause before the standby is dialed again. Without it a take-over costs a handshake, no more.
+pub const STANDBY_PAUSE_MAX: Duration = Duration::from_secs(60);

@@ -5,7 +5,6 @@
 //! not waited for.
 
 use crate::engine::AgentEngine;
-use crate::io::Output;
 use crate::limits::{DESCRIPTION_BYTES_MAX, REFUSALS_MAX, TASKS_MAX};
 use crate::task::{AgentTask, Phase, TaskKey, description_bytes};
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -93,11 +92,11 @@ impl AgentEngine {
         if order.fence < highest {
             let refusal = OrderRefusal::OldFence { ordered: order.fence, highest };
             self.note("order of a deposed owner refused", refusal.to_string());
-            self.outputs.push_back(Output::Send(FromAgent::OrdersTaken {
+            self.send(FromAgent::OrdersTaken {
                 fence: order.fence,
                 floor: order.sequence,
                 refused: alloc::vec![(order.sequence, refusal)],
-            }));
+            });
             return;
         }
         if !self.session.is_active() || order.fence != highest {
@@ -336,6 +335,6 @@ impl AgentEngine {
         let untold = core::mem::take(&mut self.orders.untold);
         let (refused, rest) = untold.into_iter().partition(|(sequence, _)| *sequence <= floor);
         self.orders.untold = rest;
-        self.outputs.push_back(Output::Send(FromAgent::OrdersTaken { fence: self.orders.fence, floor, refused }));
+        self.send(FromAgent::OrdersTaken { fence: self.orders.fence, floor, refused });
     }
 }

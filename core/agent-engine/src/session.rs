@@ -1,9 +1,11 @@
-//! The session with the owner: hello, welcome, fence on disk, picture; then orders, updates and acknowledgements.
+//! The session with the owner: hello, welcome, fence on disk, picture; then orders, updates and acknowledgements. Which
+//! connection carries it is `route.rs`'s.
 
 use crate::engine::AgentEngine;
-use crate::io::Output;
-use crate::limits::{ADDRESSES_MAX, HELD_ORDERS_MAX, JOURNAL_RETRY};
+use crate::io::{ConnectionId, Output};
+use crate::limits::{HELD_ORDERS_MAX, JOURNAL_RETRY};
 use crate::order::Orders;
+use crate::route::Place;
 use crate::task::TaskKey;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -18,7 +20,7 @@ use muster_model::{Duration, FrameworkId, Timestamp, Uuid};
 /// How far the session is.
 #[derive(Clone, Debug, Default)]
 enum Phase {
-    /// There is no connection.
+    /// There is no connection that Hello was said on.
     #[default]
     Closed,
     /// Hello was said.
@@ -59,10 +61,6 @@ impl Session {
         matches!(self.phase, Phase::Active)
     }
 
-    pub(crate) fn is_connected(&self) -> bool {
-        !matches!(self.phase, Phase::Closed)
-    }
-
     /// When a failed write of the identity is to be tried again.
     pub(crate) fn retry_at(&self) -> Option<Timestamp> {
         match &self.phase {
@@ -78,18 +76,11 @@ impl Session {
 }
 
 impl AgentEngine {
-    pub(crate) fn connected(&mut self) {
-        self.disconnected();
-        self.session.phase = Phase::Greeting;
-        self.greet();
-    }
-
-    /// Says hello on a fresh connection, once recovery is done.
+    /// Says hello on the connection that is to be the session.
     pub(crate) fn greet(&mut self) {
-        if !self.is_recovered || !matches!(self.session.phase, Phase::Greeting) {
-            return;
-        }
-        self.outputs.push_back(Output::Send(FromAgent::Hello(Hello {
+        self.end_session();
+        self.session.phase = Phase::Greeting;
+        self.send(FromAgent::Hello(Hello {
             agent_id: self.identity.agent_id.clone(),
             boot_id: self.config.boot_id,
             incarnation: self.config.incarnation,
@@ -97,10 +88,11 @@ impl AgentEngine {
             journal_position: self.journal_position,
             ratchet_token: self.identity.ratchet_token,
             info: self.info.clone(),
-        })));
+        }));
     }
 
-    pub(crate) fn disconnected(&mut self) {
+    /// Nothing can be said any more; what is not acknowledged is said again in the next session.
+    pub(crate) fn end_session(&mut self) {
         self.session.phase = Phase::Closed;
         self.session.held.clear();
         self.session.is_picture_wanted = false;
@@ -110,18 +102,19 @@ impl AgentEngine {
         }
     }
 
-    pub(crate) fn hear(&mut self, message: ToAgent, now: Now) {
-        if !self.is_recovered || !self.session.is_connected() {
-            self.note("a message outside a session is ignored", String::new());
-            return;
+    pub(crate) fn hear(&mut self, connection: ConnectionId, message: ToAgent, now: Now) {
+        match self.route.place_of(connection) {
+            Some(Place::Main) if self.route.session().is_some() => self.hear_owner(message, now),
+            Some(Place::Spare) => self.hear_standby(message, now),
+            Some(Place::Main) | None => self.note("a message outside a session is ignored", String::new()),
         }
+    }
+
+    fn hear_owner(&mut self, message: ToAgent, now: Now) {
         match message {
-            ToAgent::Welcome(welcome) => self.welcomed(welcome),
-            ToAgent::Referral { fence, address } => self.referred(fence, address),
-            ToAgent::Refused { why, may_retry } => {
-                self.session.phase = Phase::Greeting;
-                self.outputs.push_back(Output::RefusedByOwner { why, may_retry });
-            }
+            ToAgent::Welcome(welcome) => self.welcomed(welcome, now),
+            ToAgent::Referral { fence, address } => self.referred(fence, address, now),
+            ToAgent::Refused { why, may_retry } => self.refused(why, may_retry, now),
             ToAgent::Order(order) => match self.session.phase {
                 Phase::Fencing { .. } | Phase::Settling { .. } => self.hold_order(order),
                 Phase::Closed | Phase::Greeting | Phase::Active => self.obey(order, now),
@@ -130,41 +123,83 @@ impl AgentEngine {
                 self.acknowledged(fence, &(framework_id, task_id), uuid);
             }
             ToAgent::PictureWanted => self.session.want_picture(),
-            ToAgent::ReportInterval(interval) => self.outputs.push_back(Output::ReportEvery(interval)),
+            ToAgent::ReportInterval(interval) => self.report_every(interval),
         }
     }
 
-    fn welcomed(&mut self, welcome: Welcome) {
-        let in_force = self.identity.highest_fence.max(self.session.claimed);
+    /// The node that is next in line speaks when it has taken the shard over. Before that it has nothing to say.
+    fn hear_standby(&mut self, message: ToAgent, now: Now) {
+        match message {
+            ToAgent::Welcome(welcome) if welcome.fence > self.in_force() => {
+                self.note("the standby has taken over", format!("fence {}", welcome.fence));
+                self.switch_to_spare(now);
+                self.welcomed(welcome, now);
+            }
+            ToAgent::Welcome(welcome) => {
+                let detail = format!("fence {}, in force is {}", welcome.fence, self.in_force());
+                self.note("welcome of a standby whose fence is not newer ignored", detail);
+            }
+            ToAgent::Refused { why, .. } => {
+                self.note("the standby does not want this agent", why.to_string());
+                self.leave_spare(now);
+            }
+            ToAgent::Referral { address, .. } => {
+                self.note("the standby is not next in line", format!("it refers to {address}"));
+                self.leave_spare(now);
+            }
+            ToAgent::Order(_)
+            | ToAgent::AcknowledgeUpdate { .. }
+            | ToAgent::PictureWanted
+            | ToAgent::ReportInterval(_) => self.note("a standby speaks as if it were the owner", String::new()),
+        }
+    }
+
+    /// The highest fence that is journalled or about to be.
+    fn in_force(&self) -> Fence {
+        self.identity.highest_fence.max(self.session.claimed)
+    }
+
+    fn refused(&mut self, why: Arc<str>, may_retry: bool, now: Now) {
+        self.outputs.push_back(Output::Refused { why, may_retry });
+        if may_retry {
+            self.leave_main(now);
+        } else {
+            self.leave_for_good();
+        }
+    }
+
+    fn report_every(&mut self, interval: Duration) {
+        if let Some(connection) = self.route.session() {
+            self.outputs.push_back(Output::ReportEvery { connection, interval });
+        }
+    }
+
+    fn welcomed(&mut self, welcome: Welcome, now: Now) {
+        let in_force = self.in_force();
         if welcome.fence < in_force {
             let why = format!("its fence {} is below {in_force}, which the agent obeys", welcome.fence);
-            self.outputs.push_back(Output::RefusedByOwner { why: why.into(), may_retry: true });
-            return;
+            return self.refused(why.into(), true, now);
         }
+        self.welcome_heard(now);
         self.session.claimed = welcome.fence;
         let mut identity = self.identity.clone();
         identity.highest_fence = welcome.fence;
         identity.ratchet_token = Some(welcome.next_token);
-        if let Some(standby) = welcome.standby {
-            identity.addresses.retain(|known| *known != standby);
-            identity.addresses.push(standby);
-            let surplus = identity.addresses.len().saturating_sub(ADDRESSES_MAX);
-            identity.addresses.drain(..surplus);
-        }
+        identity.addresses = self.route.learn(welcome.standby);
         let write = self.write_identity(identity.clone());
         self.session.phase =
             Phase::Fencing { report_interval: welcome.report_interval, identity, write: Some(write), retry_at: None };
     }
 
-    fn referred(&mut self, fence: Fence, address: Arc<str>) {
-        let highest = self.identity.highest_fence;
+    fn referred(&mut self, fence: Fence, address: Arc<str>, now: Now) {
+        let highest = self.in_force();
         // The same fence is followed too: after a broken connection the owner is the one it was, and can be elsewhere
         // than where the agent asked. Whoever answers there must show the fence anyway.
         if fence >= highest {
-            self.outputs.push_back(Output::FollowReferral { address });
+            self.follow(address, now);
         } else {
             let why = format!("it refers to fence {fence}, which is below {highest}, which the agent obeys");
-            self.outputs.push_back(Output::RefusedByOwner { why: why.into(), may_retry: true });
+            self.refused(why.into(), true, now);
         }
     }
 
@@ -220,7 +255,8 @@ impl AgentEngine {
         {
             self.session.phase = Phase::Active;
             self.session.is_picture_wanted = true;
-            self.outputs.push_back(Output::ReportEvery(report_interval));
+            self.report_every(report_interval);
+            self.seek_standby(now);
             if self.orders.fence == self.identity.highest_fence {
                 self.orders.tell_again();
             } else {
@@ -236,7 +272,7 @@ impl AgentEngine {
         }
         if core::mem::take(&mut self.session.is_picture_wanted) {
             let picture = self.picture();
-            self.outputs.push_back(Output::Send(FromAgent::Picture(picture)));
+            self.send(FromAgent::Picture(picture));
         }
         for order in core::mem::take(&mut self.session.held) {
             self.obey(order, now);

@@ -116,23 +116,22 @@ impl HomeEngine {
     }
 
     /// The tombstone is in the store.
-    pub(crate) fn finish_removal(
-        &mut self,
-        id: &FrameworkId,
-        removal: Removal,
-        tombstone: &TombstoneRecord,
-        revision: u64,
-    ) {
+    pub(crate) fn finish_removal(&mut self, id: &FrameworkId, removal: Removal, tombstone: &TombstoneRecord) {
         match removal {
             Removal::Teardown(request) => self.answer(request, Answer::Accepted),
             Removal::Operator(request) => self.answer(request, Answer::Done),
             Removal::FailoverTimeout => {}
         }
-        self.bury(id, tombstone, revision);
+        if self.tombstones.len() >= TOMBSTONES_MAX
+            && let Some(oldest) = self.tombstones.pop_front()
+        {
+            self.removed.remove(&oldest);
+        }
+        self.bury(id, tombstone);
     }
 
     /// The framework is removed in the store: ends what is left of it here and tells everybody.
-    pub(crate) fn bury(&mut self, id: &FrameworkId, tombstone: &TombstoneRecord, revision: u64) {
+    pub(crate) fn bury(&mut self, id: &FrameworkId, tombstone: &TombstoneRecord) {
         self.abandon_deferred(id);
         self.give_back_all(id);
         let Some(framework) = self.forget(id) else { return };
@@ -143,7 +142,7 @@ impl HomeEngine {
         let home_fence = framework.fence();
         self.send_to_owner(Target::AllOwners, ToOwner::RemoveFramework { framework_id: id.clone(), home_fence });
         self.send_to_allocator(ToAllocator::FrameworkRemoved { framework_id: id.clone() });
-        self.remember_removed(id.clone(), tombstone, revision);
+        self.remember_removed(id.clone(), tombstone);
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{AgentId, Duration, FrameworkId, TaskId, Uuid};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-/// First message of an agent on a connection.
+/// First message of an agent on a connection that is to be its session.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Hello {
     /// Its id; must be the one in its certificate.
@@ -40,7 +40,7 @@ pub struct Welcome {
     pub fence: Fence,
     /// How often to report use.
     pub report_interval: Duration,
-    /// Node to keep a warm connection to, as `host:port`.
+    /// Node that is next in line for the shard, as `host:port`: the agent keeps a warm connection to it.
     pub standby: Option<Arc<str>>,
     /// To be shown at the next Hello.
     pub next_token: Uuid,
@@ -219,6 +219,15 @@ pub enum FromAgent {
     Report(Report),
     /// What the agent says of itself changed.
     InfoChanged(Arc<AgentInfo>),
+    /// First message on a connection to the node that is next in line for the agent's shard, in place of Hello: the
+    /// agent waits there. The node answers nothing until it has taken the shard over; then it sends Welcome with its
+    /// fence on this very connection. If the agent loses its owner before that, it says Hello here.
+    StandBy {
+        /// Its id; must be the one in its certificate.
+        agent_id: AgentId,
+        /// The highest fence it has journalled.
+        fence: Fence,
+    },
 }
 
 /// What an owner, or a node that is not the owner, says.

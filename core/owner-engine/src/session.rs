@@ -319,6 +319,9 @@ impl OwnerEngine {
                 }
             }
             FromAgent::InfoChanged(info) => self.take_info(&agent_id, info),
+            FromAgent::StandBy { .. } => {
+                self.outbox.note(NoteLevel::Warn, Some(&agent_id), "an agent stands by in its own session", "");
+            }
         }
     }
 

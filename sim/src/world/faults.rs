@@ -40,10 +40,11 @@ impl World {
             .is_some_and(|machine| machine.incarnation == incarnation && machine.engine.is_some())
         {
             let now = self.now();
-            if let Some(machine) = self.machines.get_mut(machine) {
-                machine.handle(agent::Input::Disconnected, now);
+            if let Some(machine) = self.machines.get_mut(machine)
+                && let Some(connection) = machine.connection.take()
+            {
+                machine.handle(agent::Input::Disconnected { connection }, now);
             }
-            self.soon(500, Coming::AgentDials { machine, incarnation });
         }
     }
 

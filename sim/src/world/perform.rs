@@ -121,8 +121,24 @@ impl World {
                 let what = Synced::Identity(identity);
                 self.sync(index, Coming::Synced { machine: index, incarnation, seq, what });
             }
-            agent::Output::Send(message) => {
-                if let Some(session) = self.session_of(index) {
+            agent::Output::Dial { connection, purpose: agent::Purpose::Session, .. } => {
+                machine.dialing = Some(connection);
+                self.soon(300, Coming::AgentDials { machine: index, incarnation });
+            }
+            // There is one node only.
+            agent::Output::Dial { purpose: agent::Purpose::Standby, .. } => {}
+            agent::Output::Close { connection } => {
+                machine.dialing = machine.dialing.filter(|dialing| *dialing != connection);
+                if machine.connection == Some(connection)
+                    && let Some(session) = self.session_of(index)
+                {
+                    self.break_session(session);
+                }
+            }
+            agent::Output::Send { connection, message } => {
+                if machine.connection == Some(connection)
+                    && let Some(session) = self.session_of(index)
+                {
                     let mut bytes = Vec::new();
                     wire::encode_from_agent(&message, &mut bytes)
                         .unwrap_or_else(|error| panic!("our own message: {error}"));
@@ -151,10 +167,7 @@ impl World {
                     assert!(ended, "container {container_id} was cleaned up while it runs");
                 }
             }
-            agent::Output::FollowReferral { .. }
-            | agent::Output::RefusedByOwner { .. }
-            | agent::Output::ReportEvery(_)
-            | agent::Output::Note { .. } => {}
+            agent::Output::Refused { .. } | agent::Output::ReportEvery { .. } | agent::Output::Note { .. } => {}
         }
     }
 

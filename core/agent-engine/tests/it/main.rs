@@ -5,5 +5,6 @@ mod lifecycle;
 mod orders;
 mod recovery;
 mod rig;
+mod route;
 mod session;
 mod world;

@@ -1,7 +1,7 @@
 //! What is refused, and what the owner is told about its orders.
 
 use crate::rig::*;
-use muster_agent_engine::io::{Input, Output};
+use muster_agent_engine::io::Output;
 use muster_agent_engine::limits::{DESCRIPTION_BYTES_MAX, TASKS_MAX};
 use muster_model::agent_message::{Order, OrderKind, OrderRefusal, ToAgent};
 use muster_model::framework::Capabilities;
@@ -64,7 +64,7 @@ fn orders_of_a_deposed_owner_are_refused_also_after_a_restart() {
         }
         let what = OrderKind::Launch { framework: brief(Capabilities::default()), tasks: vec![task("t").into()] };
         let order = Order { fence: fence(6), sequence: 5, what };
-        let outputs = rig.feed(Input::FromOwner(ToAgent::Order(order)));
+        let outputs = rig.feed(rig.from_owner(ToAgent::Order(order)));
         let refusal = OrderRefusal::OldFence { ordered: fence(6), highest: fence(7) };
         assert_eq!(taken(&outputs), [(5, vec![(5, refusal)])], "restarted: {restarted}");
         assert_eq!(started(&outputs), [], "restarted: {restarted}");
@@ -80,16 +80,16 @@ fn an_order_that_comes_again_is_answered_again_and_done_once() {
     let refused = taken(&rig.feed(second.clone()));
     // The answers got lost with the connection; the owner sends both again.
     rig.meet(1);
-    let outputs = rig.feed(first.clone());
+    let outputs = rig.feed(rig.again(&first));
     assert_eq!((started(&outputs), taken(&outputs)), (vec![], vec![(2, vec![])]));
-    assert_eq!(taken(&rig.feed(second.clone())), refused);
+    assert_eq!(taken(&rig.feed(rig.again(&second))), refused);
     // After a restart it is not known any more why, but it is that nothing was started.
     rig.restart(vec![]);
     let outputs = rig.meet(1);
     assert_eq!(taken(&outputs), [(2, vec![])]);
-    let outputs = rig.feed(second);
+    let outputs = rig.feed(rig.again(&second));
     assert!(matches!(refusals(&outputs)[..], [OrderRefusal::NotJournalled { .. }]), "{outputs:?}");
-    let outputs = rig.feed(first);
+    let outputs = rig.feed(rig.again(&first));
     assert_eq!(
         (started(&outputs), refusals(&outputs)),
         (vec![], vec![]),

@@ -1,7 +1,9 @@
 //! An engine with a disk, a clock and a session, for tests that follow one thing.
 
 use muster_agent_engine::AgentEngine;
-use muster_agent_engine::io::{AgentConfig, ContainerEnd, ContainerSignal, FoundContainer, Input, Output};
+use muster_agent_engine::io::{
+    AgentConfig, ConnectionId, ContainerEnd, ContainerSignal, FoundContainer, Input, Output, Purpose,
+};
 use muster_model::agent::AgentInfo;
 use muster_model::agent_message::{FromAgent, Order, OrderKind, OrderRefusal, Picture, ToAgent, Welcome};
 use muster_model::fence::Fence;
@@ -69,12 +71,16 @@ pub(crate) fn exit(exit: Exit) -> ContainerEnd {
 pub(crate) fn engine(identity: &IdentityRecord, total: Resources, boot: u8, run: u64) -> AgentEngine {
     let config = AgentConfig {
         identity: identity.clone(),
+        entries: vec!["a:1".into()],
         info: info(total),
         boot_id: Uuid([boot; 16]),
         incarnation: run,
         kill_grace: Duration::from_secs(3),
         update_retry: Duration::from_secs(10),
         update_retry_max: Duration::from_secs(600),
+        // No pauses: what is tested with this engine is not when it connects.
+        reconnect: Duration::ZERO,
+        reconnect_max: Duration::ZERO,
     };
     AgentEngine::new(config, Rng::new(run).fork("engine"))
 }
@@ -85,6 +91,8 @@ pub(crate) struct Rig {
     pub(crate) disk: Vec<JournalEntry>,
     pub(crate) identity: IdentityRecord,
     pub(crate) boot: u8,
+    /// What the engine dialed last to be its session.
+    pub(crate) connection: ConnectionId,
     capabilities: Capabilities,
     sequence: u64,
     runs: u64,
@@ -101,7 +109,9 @@ impl Rig {
         };
         let now = Now { mono: Timestamp::ZERO, wall: WallTime(1_000_000_000_000) };
         let engine = engine(&identity, cpus(4), 1, 0);
-        let mut rig = Self { engine, now, disk: vec![], identity, boot: 1, capabilities, sequence: 0, runs: 0 };
+        let connection = ConnectionId(0);
+        let mut rig =
+            Self { engine, now, disk: vec![], identity, boot: 1, connection, capabilities, sequence: 0, runs: 0 };
         rig.feed(Input::Recovered { entries: vec![], journal_position: 0, journal_doubt: None, containers: vec![] });
         rig
     }
@@ -123,8 +133,40 @@ impl Rig {
         self.drain()
     }
 
+    /// All outputs but those that make and end connections; whom the engine dials is kept.
     pub(crate) fn drain(&mut self) -> Vec<Output> {
-        std::iter::from_fn(|| self.engine.poll_output()).collect()
+        let mut others = Vec::new();
+        while let Some(output) = self.engine.poll_output() {
+            match output {
+                Output::Dial { connection, purpose: Purpose::Session, .. } => self.connection = connection,
+                Output::Dial { .. } | Output::Close { .. } => {}
+                other => others.push(other),
+            }
+        }
+        others
+    }
+
+    /// A message of the owner on the connection that was dialed last.
+    pub(crate) fn from_owner(&self, message: ToAgent) -> Input {
+        Input::FromNode { connection: self.connection, message }
+    }
+
+    /// The same message on the connection that was dialed last.
+    pub(crate) fn again(&self, input: &Input) -> Input {
+        match input {
+            Input::FromNode { message, .. } => self.from_owner(message.clone()),
+            other => other.clone(),
+        }
+    }
+
+    pub(crate) fn connect(&mut self) -> Vec<Output> {
+        let connection = self.connection;
+        self.raw(Input::Connected { connection })
+    }
+
+    pub(crate) fn disconnect(&mut self) -> Vec<Output> {
+        let connection = self.connection;
+        self.raw(Input::Disconnected { connection })
     }
 
     /// Hands an input over; every write succeeds. Gives the other outputs.
@@ -175,15 +217,16 @@ impl Rig {
         if self.identity.highest_fence != fence(epoch) {
             self.sequence = 0;
         }
-        let mut outputs = self.feed(Input::Connected);
-        outputs.extend(self.feed(Input::FromOwner(welcome(epoch))));
+        self.disconnect();
+        let mut outputs = self.connect();
+        outputs.extend(self.feed(self.from_owner(welcome(epoch))));
         outputs
     }
 
     pub(crate) fn next_order(&mut self, what: OrderKind) -> Input {
         self.sequence += 1;
         let order = Order { fence: self.identity.highest_fence, sequence: self.sequence, what };
-        Input::FromOwner(ToAgent::Order(order))
+        self.from_owner(ToAgent::Order(order))
     }
 
     pub(crate) fn launch_order(&mut self, tasks: Vec<Task>) -> Input {
@@ -219,7 +262,7 @@ impl Rig {
     }
 
     pub(crate) fn acknowledge(&mut self, status: &TaskStatus) -> Vec<Output> {
-        self.feed(Input::FromOwner(ToAgent::AcknowledgeUpdate {
+        self.feed(self.from_owner(ToAgent::AcknowledgeUpdate {
             fence: self.identity.highest_fence,
             framework_id: status.framework_id.clone(),
             task_id: status.task_id.clone(),
@@ -292,7 +335,9 @@ pub(crate) fn started(outputs: &[Output]) -> Vec<ContainerId> {
 
 pub(crate) fn statuses(outputs: &[Output]) -> Vec<TaskStatus> {
     let statuses = |output: &Output| match output {
-        Output::Send(FromAgent::Updates(updates)) => updates.iter().map(|update| update.status.clone()).collect(),
+        Output::Send { message: FromAgent::Updates(updates), .. } => {
+            updates.iter().map(|update| update.status.clone()).collect()
+        }
         _ => vec![],
     };
     outputs.iter().flat_map(statuses).collect()
@@ -312,7 +357,7 @@ pub(crate) fn cleaned(outputs: &[Output]) -> usize {
 
 pub(crate) fn pictures(outputs: &[Output]) -> Vec<Picture> {
     let picture = |output: &Output| match output {
-        Output::Send(FromAgent::Picture(picture)) => Some(picture.clone()),
+        Output::Send { message: FromAgent::Picture(picture), .. } => Some(picture.clone()),
         _ => None,
     };
     outputs.iter().filter_map(picture).collect()
@@ -321,7 +366,7 @@ pub(crate) fn pictures(outputs: &[Output]) -> Vec<Picture> {
 /// Floors and refusals that were told.
 pub(crate) fn taken(outputs: &[Output]) -> Vec<(u64, Vec<(u64, OrderRefusal)>)> {
     let taken = |output: &Output| match output {
-        Output::Send(FromAgent::OrdersTaken { floor, refused, .. }) => Some((*floor, refused.clone())),
+        Output::Send { message: FromAgent::OrdersTaken { floor, refused, .. }, .. } => Some((*floor, refused.clone())),
         _ => None,
     };
     outputs.iter().filter_map(taken).collect()

@@ -9,22 +9,24 @@ use muster_model::record::JournalEntry;
 use muster_model::status::Exit;
 use muster_model::task::TaskState;
 use muster_model::{Duration, Uuid};
+use std::sync::Arc;
 
 #[test]
 fn the_fence_is_on_disk_before_the_picture_is_sent() {
     let mut rig = Rig::bare(Capabilities::default());
     rig.raw(Input::JournalGrew { position: 4711 });
-    let outputs = rig.raw(Input::Connected);
-    let [Output::Send(FromAgent::Hello(hello))] = &outputs[..] else { panic!("{outputs:?}") };
+    let outputs = rig.connect();
+    let [Output::Send { message: FromAgent::Hello(hello), .. }] = &outputs[..] else { panic!("{outputs:?}") };
     assert_eq!((hello.journal_position, hello.ratchet_token), (4711, None));
-    let outputs = rig.raw(Input::FromOwner(welcome(3)));
+    let outputs = rig.raw(rig.from_owner(welcome(3)));
     let [Output::PersistIdentity { identity, .. }] = &outputs[..] else { panic!("{outputs:?}") };
     assert_eq!((identity.highest_fence, identity.ratchet_token), (fence(3), Some(Uuid([9; 16]))));
     let outputs = rig.fail_all(outputs);
     assert_eq!(outputs, []);
     assert_eq!(rig.engine.deadline(), Some((rig.now.mono.after(Duration::from_secs(2)), Why::IdentityRetry)));
     let outputs = rig.wait(2_000);
-    let kinds: Vec<_> = outputs.iter().map(|output| matches!(output, Output::Send(FromAgent::Picture(_)))).collect();
+    let kinds: Vec<_> =
+        outputs.iter().map(|output| matches!(output, Output::Send { message: FromAgent::Picture(_), .. })).collect();
     assert_eq!(kinds, [false, true], "ReportEvery, Picture: {outputs:?}");
     assert_eq!(pictures(&outputs)[0].fence, fence(3));
 }
@@ -34,14 +36,15 @@ fn a_picture_waits_for_orders_of_the_fence_before() {
     let mut rig = Rig::new();
     let order = rig.launch_order(vec![task("t")]);
     let admission = rig.raw(order);
-    rig.raw(Input::Connected);
-    let identity = rig.raw(Input::FromOwner(welcome(2)));
+    rig.disconnect();
+    rig.connect();
+    let identity = rig.raw(rig.from_owner(welcome(2)));
     assert_eq!(pictures(&rig.write_all(identity)), [], "what is being admitted would be missing");
     // An order of the new owner waits for the picture, too.
     let early = rig.launch_order(vec![task("u")]);
     let ToOrder(mut early) = to_order(early);
     early.sequence = 1;
-    assert_eq!(started(&rig.feed(Input::FromOwner(ToAgent::Order(early)))), []);
+    assert_eq!(started(&rig.feed(rig.from_owner(ToAgent::Order(early)))), []);
     let outputs = rig.write_all(admission);
     assert_eq!(pictures(&outputs)[0].tasks.len(), 1);
     assert_eq!(started(&outputs).len(), 2);
@@ -51,33 +54,34 @@ struct ToOrder(muster_model::agent_message::Order);
 
 fn to_order(input: Input) -> ToOrder {
     match input {
-        Input::FromOwner(ToAgent::Order(order)) => ToOrder(order),
+        Input::FromNode { message: ToAgent::Order(order), .. } => ToOrder(order),
         other => panic!("{other:?}"),
     }
 }
 
 #[test]
 fn owners_and_referrals_below_the_fence_are_not_followed() {
-    let refer = |epoch| Input::FromOwner(ToAgent::Referral { fence: fence(epoch), address: "b:1".into() });
-    for (name, input, is_followed) in [
+    let refer = |epoch| ToAgent::Referral { fence: fence(epoch), address: "b:1".into() };
+    for (name, message, is_followed) in [
         ("newer", refer(6), true),
         ("the same", refer(5), true),
         ("older", refer(4), false),
-        ("welcome of an older owner", Input::FromOwner(welcome(4)), false),
+        ("welcome of an older owner", welcome(4), false),
     ] {
         let mut rig = Rig::bare(Capabilities::default());
         rig.meet(5);
-        rig.raw(Input::Disconnected);
-        rig.raw(Input::Connected);
-        let outputs = rig.feed(input);
-        match &outputs[..] {
-            [Output::FollowReferral { address }] => {
-                assert!(is_followed, "case: {name}");
-                assert_eq!(&**address, "b:1", "case: {name}");
-            }
-            [Output::RefusedByOwner { may_retry: true, .. }] => assert!(!is_followed, "case: {name}"),
-            other => panic!("case: {name}: {other:?}"),
-        }
+        rig.disconnect();
+        rig.connect();
+        rig.engine.handle(rig.from_owner(message), rig.now);
+        let outputs: Vec<_> = std::iter::from_fn(|| rig.engine.poll_output()).collect();
+        let dialed = |output: &Output| match output {
+            Output::Dial { address, .. } => Some(address.clone()),
+            _ => None,
+        };
+        let dialed: Vec<_> = outputs.iter().filter_map(dialed).collect();
+        assert_eq!(dialed, [Arc::from(if is_followed { "b:1" } else { "a:1" })], "case: {name}");
+        let is_refused = outputs.iter().any(|output| matches!(output, Output::Refused { may_retry: true, .. }));
+        assert_eq!(is_refused, !is_followed, "case: {name}");
         assert_eq!(rig.engine.highest_fence(), fence(5), "case: {name}");
     }
 }
@@ -85,16 +89,18 @@ fn owners_and_referrals_below_the_fence_are_not_followed() {
 #[test]
 fn what_the_owner_refuses_or_asks_is_passed_on() {
     let mut rig = Rig::bare(Capabilities::default());
-    assert_eq!(rig.feed(Input::FromOwner(welcome(1))), [], "there is no connection");
-    rig.feed(Input::Connected);
-    let outputs = rig.feed(Input::FromOwner(ToAgent::Refused { why: "revoked".into(), may_retry: false }));
-    assert_eq!(outputs, [Output::RefusedByOwner { why: "revoked".into(), may_retry: false }]);
+    assert_eq!(rig.feed(rig.from_owner(welcome(1))), [], "there is no connection");
+    rig.connect();
+    let outputs = rig.feed(rig.from_owner(ToAgent::Refused { why: "revoked".into(), may_retry: false }));
+    assert_eq!(outputs, [Output::Refused { why: "revoked".into(), may_retry: false }]);
     let mut rig = Rig::new();
-    let outputs = rig.feed(Input::FromOwner(ToAgent::ReportInterval(Duration::from_secs(9))));
-    assert_eq!(outputs, [Output::ReportEvery(Duration::from_secs(9))]);
-    assert_eq!(pictures(&rig.feed(Input::FromOwner(ToAgent::PictureWanted))).len(), 1);
+    let connection = rig.connection;
+    let interval = Duration::from_secs(9);
+    let outputs = rig.feed(rig.from_owner(ToAgent::ReportInterval(interval)));
+    assert_eq!(outputs, [Output::ReportEvery { connection, interval }]);
+    assert_eq!(pictures(&rig.feed(rig.from_owner(ToAgent::PictureWanted))).len(), 1);
     let outputs = rig.feed(Input::InfoChanged(info(cpus(8))));
-    assert_eq!(outputs, [Output::Send(FromAgent::InfoChanged(info(cpus(8))))]);
+    assert_eq!(outputs, [Output::Send { connection, message: FromAgent::InfoChanged(info(cpus(8))) }]);
     assert_eq!(rig.engine.summary().free, cpus(8));
 }
 
@@ -107,7 +113,7 @@ fn heads_are_sent_again_by_time_and_at_once_on_a_new_connection() {
     assert_eq!(statuses(&rig.wait(10_000)), std::slice::from_ref(&head));
     assert_eq!(statuses(&rig.wait(19_999)), []);
     assert_eq!(statuses(&rig.wait(1)), std::slice::from_ref(&head));
-    rig.feed(Input::Disconnected);
+    rig.disconnect();
     assert_eq!(rig.engine.deadline(), None, "nothing is sent without a connection");
     let outputs = rig.meet(1);
     assert_eq!(statuses(&outputs), std::slice::from_ref(&head));
@@ -115,17 +121,17 @@ fn heads_are_sent_again_by_time_and_at_once_on_a_new_connection() {
     assert_eq!(picture.tasks[0].pending, Some(head.clone()));
     assert_eq!(rig.engine.deadline(), Some((rig.now.mono.after(Duration::from_secs(10)), Why::UpdateRetry)));
     // An acknowledgement of a deposed owner is not one.
-    let ack = |epoch| {
-        Input::FromOwner(ToAgent::AcknowledgeUpdate {
+    let ack = |rig: &Rig, epoch| {
+        rig.from_owner(ToAgent::AcknowledgeUpdate {
             fence: fence(epoch),
             framework_id: framework_id(),
             task_id: task_id("t"),
             uuid: head.uuid.unwrap(),
         })
     };
-    rig.feed(ack(0));
+    rig.feed(ack(&rig, 0));
     assert_eq!(rig.engine.summary().pending_updates, 1);
-    rig.feed(ack(1));
+    rig.feed(ack(&rig, 1));
     assert_eq!(rig.engine.summary().pending_updates, 0);
 }
 

@@ -3,7 +3,7 @@
 
 use crate::rig::{brief, cpus, engine, exit, fence, task};
 use muster_agent_engine::AgentEngine;
-use muster_agent_engine::io::{ContainerEnd, ContainerSignal, FoundContainer, FoundState, Input, Output};
+use muster_agent_engine::io::{ConnectionId, ContainerEnd, ContainerSignal, FoundContainer, FoundState, Input, Output};
 use muster_model::agent_message::{FromAgent, Order, OrderKind, ToAgent, Welcome};
 use muster_model::fence::Fence;
 use muster_model::framework::{Capabilities, FrameworkBrief};
@@ -49,7 +49,10 @@ struct World {
     containers: BTreeMap<ContainerId, Container>,
     started: BTreeMap<(FrameworkId, TaskId), u32>,
     // The owner.
-    is_connected: bool,
+    /// What the daemon was told to dial and has not reached.
+    dialed: Option<ConnectionId>,
+    connection: Option<ConnectionId>,
+    is_reachable: bool,
     has_picture: bool,
     epoch: u64,
     to_agent: VecDeque<ToAgent>,
@@ -89,7 +92,9 @@ impl World {
             identity,
             containers: BTreeMap::new(),
             started: BTreeMap::new(),
-            is_connected: false,
+            dialed: None,
+            connection: None,
+            is_reachable: false,
             has_picture: false,
             epoch: 1,
             to_agent: VecDeque::new(),
@@ -120,9 +125,10 @@ impl World {
 
     /// The daemon dies: what it was about to do is not done. A new one recovers.
     fn crash(&mut self) {
+        self.disconnect();
         self.outputs.clear();
         self.inbox.clear();
-        self.disconnect();
+        self.dialed = None;
         self.runs += 1;
         self.engine = engine(&self.identity, cpus(6), self.boot, self.runs);
         self.now.mono = Timestamp(self.rng.below(1_000_000));
@@ -206,9 +212,19 @@ impl World {
                 let gone = self.containers.remove(&container_id);
                 assert!(gone.is_none_or(|container| container.end.is_some()), "a living container was cleaned up");
             }
-            Output::Send(message) if self.is_connected => self.hear(message),
-            Output::Send(_) | Output::ReportEvery(_) | Output::Note { .. } => {}
-            Output::RefusedByOwner { .. } | Output::FollowReferral { .. } => self.disconnect(),
+            Output::Send { connection, message } if self.connection == Some(connection) => self.hear(message),
+            Output::Dial { connection, .. } => {
+                assert!(self.dialed.is_none() || self.connection.is_none(), "more than one session is wanted");
+                self.dialed = Some(connection);
+                self.reach();
+            }
+            Output::Close { connection } => {
+                self.dialed = self.dialed.filter(|dialed| *dialed != connection);
+                if self.connection == Some(connection) {
+                    self.hang_up();
+                }
+            }
+            Output::Send { .. } | Output::ReportEvery { .. } | Output::Refused { .. } | Output::Note { .. } => {}
         }
     }
 
@@ -285,8 +301,15 @@ impl World {
 
     fn connect(&mut self) {
         self.disconnect();
-        self.is_connected = true;
-        self.inbox.push_back(Input::Connected);
+        self.is_reachable = true;
+        self.reach();
+    }
+
+    /// The agent gets through, once it dials and there is an owner.
+    fn reach(&mut self) {
+        let Some(connection) = self.dialed.filter(|_| self.is_reachable) else { return };
+        (self.dialed, self.connection) = (None, Some(connection));
+        self.inbox.push_back(Input::Connected { connection });
         self.to_agent.push_back(ToAgent::Welcome(Welcome {
             fence: fence(self.epoch),
             report_interval: Duration::from_secs(5),
@@ -296,11 +319,15 @@ impl World {
     }
 
     fn disconnect(&mut self) {
-        if self.is_connected {
-            self.inbox.retain(|input| !matches!(input, Input::Connected));
-            self.inbox.push_back(Input::Disconnected);
+        if let Some(connection) = self.connection {
+            self.inbox.push_back(Input::Disconnected { connection });
         }
-        self.is_connected = false;
+        self.is_reachable = false;
+        self.hang_up();
+    }
+
+    fn hang_up(&mut self) {
+        self.connection = None;
         self.has_picture = false;
         self.to_agent.clear();
     }
@@ -374,8 +401,8 @@ impl World {
             let sequence = self.rng.below(30);
             let order = Order { fence: fence(self.epoch - 1), sequence, what };
             // An agent that has not yet heard of the new owner would be right to obey it.
-            if self.identity.highest_fence == fence(self.epoch) {
-                self.inbox.push_back(Input::FromOwner(ToAgent::Order(order)));
+            if let Some(connection) = self.connection.filter(|_| self.identity.highest_fence == fence(self.epoch)) {
+                self.inbox.push_back(Input::FromNode { connection, message: ToAgent::Order(order) });
             }
         }
     }
@@ -408,7 +435,7 @@ impl World {
                     self.orders.retain(|order| order.sequence > floor);
                 }
             }
-            FromAgent::Hello(_) | FromAgent::Report(_) | FromAgent::InfoChanged(_) => {}
+            FromAgent::Hello(_) | FromAgent::Report(_) | FromAgent::InfoChanged(_) | FromAgent::StandBy { .. } => {}
         }
     }
 
@@ -455,8 +482,8 @@ impl World {
     fn deliver(&mut self) {
         if let Some(input) = self.inbox.pop_front() {
             self.handle(input);
-        } else if let Some(message) = self.to_agent.pop_front() {
-            self.handle(Input::FromOwner(message));
+        } else if let (Some(message), Some(connection)) = (self.to_agent.pop_front(), self.connection) {
+            self.handle(Input::FromNode { connection, message });
         }
     }
 
@@ -486,7 +513,7 @@ impl World {
                 let millis = self.rng.below(4_000);
                 self.pass_time(Duration::from_millis(millis));
             }
-            91 | 92 if !self.is_connected => self.connect(),
+            91 | 92 if self.connection.is_none() => self.connect(),
             93 if self.rng.below(2) == 0 => self.connect(),
             94 => self.disconnect(),
             95 => self.change_owner(),

@@ -84,6 +84,7 @@ mirror_enum!(FromAgent, ArchivedFromAgent = muster_model::agent_message::FromAge
     OrdersTaken { fence: Fence, floor: u64, refused: Vec<(u64, OrderRefusal)> },
     Report(report: Report),
     InfoChanged(info: Shared<AgentInfo>),
+    StandBy { agent_id: AgentId, fence: Fence },
 });
 
 mirror_enum!(ToAgent, ArchivedToAgent = muster_model::agent_message::ToAgent {

@@ -270,6 +270,7 @@ pub(crate) fn from_agent() -> Vec<(&'static str, FromAgent)> {
             }),
         ),
         ("info-changed", FromAgent::InfoChanged(info())),
+        ("stand-by", FromAgent::StandBy { agent_id: AgentId::parse("0b8c3f5e-S3").unwrap(), fence: fence() }),
     ]
 }
 
