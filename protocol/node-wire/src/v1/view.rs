@@ -1,0 +1,229 @@
+//! Parts of pictures, version 1.
+
+use super::noun::{
+    AgentId, AgentInfo, Fence, FrameworkId, FrameworkInfo, Milli, Offer, OfferId, Role, ShardId, Task, TaskId,
+    TaskState, WallTime,
+};
+use super::resource::Resources;
+use super::status::TaskStatus;
+use super::{Map, Mirror, Shared, Text, mirror_enum, mirror_struct};
+use crate::WireError;
+use muster_model::view as model;
+use rkyv::{Archive, Serialize};
+use std::collections::BTreeMap;
+
+mirror_struct!(Happening<'m>, ArchivedHappening = muster_model::view::Happening { at: WallTime, what: Text<'m> });
+
+mirror_struct!(TaskView<'m>, ArchivedTaskView = muster_model::view::TaskView {
+    task: Shared<Task<'m>>,
+    state: TaskState,
+    statuses: Vec<TaskStatus<'m>>,
+    history: Vec<Happening<'m>>,
+});
+
+mirror_enum!(Admission, ArchivedAdmission = muster_model::record::Admission {
+    Active,
+    Unreachable { since: WallTime },
+    Gone { since: WallTime },
+});
+
+mirror_enum!(Presence, ArchivedPresence = muster_model::view::Presence {
+    Connected,
+    Disconnected { since: WallTime },
+    Recovered,
+});
+
+mirror_struct!(ContainerUse<'m>, ArchivedContainerUse = muster_model::agent_message::ContainerUse {
+    framework_id: FrameworkId<'m>,
+    task_id: TaskId<'m>,
+    cpu_us: u64,
+    mem_bytes: u64,
+    processes: u32,
+});
+
+mirror_struct!(Report<'m>, ArchivedReport = muster_model::agent_message::Report {
+    sequence: u64,
+    cpu_busy_ms: u64,
+    mem_used_kib: u64,
+    mem_total_kib: u64,
+    disk_used_mib: u64,
+    load_milli: u64,
+    cpu_pressure_milli: u64,
+    mem_pressure_milli: u64,
+    containers: Vec<ContainerUse<'m>>,
+});
+
+/// An agent without its tasks, which follow in parts of their own.
+#[derive(Archive, Serialize)]
+pub(crate) struct AgentView<'m> {
+    id: AgentId<'m>,
+    shard: (ShardId, Fence),
+    info: Shared<AgentInfo<'m>>,
+    admission: Admission,
+    is_deactivated: bool,
+    is_revoked: bool,
+    presence: Presence,
+    peer: Option<Text<'m>>,
+    registered: WallTime,
+    reregistered: Option<WallTime>,
+    used: Map<(FrameworkId<'m>, Role<'m>), Resources<'m>>,
+    offered: Map<OfferId, (FrameworkId<'m>, Role<'m>, Resources<'m>)>,
+    report: Option<(WallTime, Shared<Report<'m>>)>,
+}
+
+impl<'m> Mirror<'m> for AgentView<'m> {
+    type Model = model::AgentView;
+
+    fn to_wire(value: &'m Self::Model) -> Self {
+        // Every field is named, so that a new one is not forgotten here.
+        let model::AgentView {
+            id,
+            shard,
+            info,
+            admission,
+            is_deactivated,
+            is_revoked,
+            presence,
+            peer,
+            registered,
+            reregistered,
+            used,
+            offered,
+            tasks: _,
+            report,
+        } = value;
+        Self {
+            id: Mirror::to_wire(id),
+            shard: Mirror::to_wire(shard),
+            info: Mirror::to_wire(info),
+            admission: Mirror::to_wire(admission),
+            is_deactivated: *is_deactivated,
+            is_revoked: *is_revoked,
+            presence: Mirror::to_wire(presence),
+            peer: Mirror::to_wire(peer),
+            registered: Mirror::to_wire(registered),
+            reregistered: Mirror::to_wire(reregistered),
+            used: Mirror::to_wire(used),
+            offered: Mirror::to_wire(offered),
+            report: Mirror::to_wire(report),
+        }
+    }
+
+    fn from_wire(archived: &Self::Archived) -> Result<Self::Model, WireError> {
+        Ok(model::AgentView {
+            id: AgentId::from_wire(&archived.id)?,
+            shard: <(ShardId, Fence)>::from_wire(&archived.shard)?,
+            info: Shared::<AgentInfo>::from_wire(&archived.info)?,
+            admission: Admission::from_wire(&archived.admission)?,
+            is_deactivated: archived.is_deactivated,
+            is_revoked: archived.is_revoked,
+            presence: Presence::from_wire(&archived.presence)?,
+            peer: Option::<Text>::from_wire(&archived.peer)?,
+            registered: WallTime::from_wire(&archived.registered)?,
+            reregistered: Option::<WallTime>::from_wire(&archived.reregistered)?,
+            used: Map::<(FrameworkId, Role), Resources>::from_wire(&archived.used)?,
+            offered: Map::<OfferId, (FrameworkId, Role, Resources)>::from_wire(&archived.offered)?,
+            tasks: BTreeMap::new(),
+            report: Option::<(WallTime, Shared<Report>)>::from_wire(&archived.report)?,
+        })
+    }
+}
+
+/// A framework without its offers, which follow in parts of their own.
+#[derive(Archive, Serialize)]
+pub(crate) struct FrameworkView<'m> {
+    info: Shared<FrameworkInfo<'m>>,
+    is_active: bool,
+    is_connected: bool,
+    is_recovered: bool,
+    registered: WallTime,
+    reregistered: Option<WallTime>,
+    unregistered: Option<WallTime>,
+    suppressed: Vec<Role<'m>>,
+    failover_deadline: Option<WallTime>,
+}
+
+impl<'m> Mirror<'m> for FrameworkView<'m> {
+    type Model = model::FrameworkView;
+
+    fn to_wire(value: &'m Self::Model) -> Self {
+        let model::FrameworkView {
+            info,
+            is_active,
+            is_connected,
+            is_recovered,
+            registered,
+            reregistered,
+            unregistered,
+            suppressed,
+            offers: _,
+            failover_deadline,
+        } = value;
+        Self {
+            info: Mirror::to_wire(info),
+            is_active: *is_active,
+            is_connected: *is_connected,
+            is_recovered: *is_recovered,
+            registered: Mirror::to_wire(registered),
+            reregistered: Mirror::to_wire(reregistered),
+            unregistered: Mirror::to_wire(unregistered),
+            suppressed: Mirror::to_wire(suppressed),
+            failover_deadline: Mirror::to_wire(failover_deadline),
+        }
+    }
+
+    fn from_wire(archived: &Self::Archived) -> Result<Self::Model, WireError> {
+        Ok(model::FrameworkView {
+            info: Shared::<FrameworkInfo>::from_wire(&archived.info)?,
+            is_active: archived.is_active,
+            is_connected: archived.is_connected,
+            is_recovered: archived.is_recovered,
+            registered: WallTime::from_wire(&archived.registered)?,
+            reregistered: Option::<WallTime>::from_wire(&archived.reregistered)?,
+            unregistered: Option::<WallTime>::from_wire(&archived.unregistered)?,
+            suppressed: Vec::<Role>::from_wire(&archived.suppressed)?,
+            offers: BTreeMap::new(),
+            failover_deadline: Option::<WallTime>::from_wire(&archived.failover_deadline)?,
+        })
+    }
+}
+
+mirror_struct!(SkipView<'m>, ArchivedSkipView = muster_model::view::SkipView {
+    reason: Text<'m>,
+    agent_count: u64,
+    example: Option<AgentId<'m>>,
+});
+
+mirror_struct!(DecisionView<'m>, ArchivedDecisionView = muster_model::view::DecisionView {
+    at: WallTime,
+    offer_count: u64,
+    share_ppm: u64,
+    skips: Vec<SkipView<'m>>,
+});
+
+mirror_struct!(RoleView<'m>, ArchivedRoleView = muster_model::view::RoleView {
+    weight: Milli,
+    has_weight: bool,
+    frameworks: Vec<FrameworkId<'m>>,
+    allocated: Resources<'m>,
+    offered: Resources<'m>,
+    reserved: Resources<'m>,
+});
+
+mirror_enum!(TaskList<'m>, ArchivedTaskList = crate::picture::TaskList {
+    Agent(agent_id: AgentId<'m>),
+    Completed(framework_id: FrameworkId<'m>),
+    Unreachable(framework_id: FrameworkId<'m>),
+});
+
+mirror_enum!(PicturePart<'m>, ArchivedPicturePart = crate::picture::PicturePart {
+    Agent(agent: Shared<AgentView<'m>>),
+    Tasks { list: TaskList<'m>, tasks: Vec<Shared<TaskView<'m>>> },
+    Framework(framework: Shared<FrameworkView<'m>>),
+    Offers { framework_id: FrameworkId<'m>, offers: Vec<Shared<Offer<'m>>> },
+    CompletedFramework(framework: Shared<FrameworkView<'m>>),
+    Allocator { cycles: u64, last_cycle_work: u64 },
+    Role { role: Role<'m>, view: RoleView<'m> },
+    Decision { framework_id: FrameworkId<'m>, role: Role<'m>, view: DecisionView<'m> },
+    End { parts: u64 },
+});
