@@ -11,6 +11,7 @@ mod crashes;
 mod faults;
 mod files;
 mod owner;
+mod standby;
 mod tasks;
 
 /// Says that a test cannot prove anything here, and notes it where `cargo xtask test` counts.

@@ -41,6 +41,10 @@ pub(crate) struct Owner {
     /// Acknowledge every update as it comes.
     pub(crate) acknowledges: bool,
     pub(crate) fence: Fence,
+    /// Whom the next Welcome names as next in line.
+    pub(crate) standby: Option<SocketAddr>,
+    /// Connections that stood so far.
+    pub(crate) connections: usize,
     sequence: u64,
 }
 
@@ -63,7 +67,18 @@ impl Owner {
         });
         let address = address.recv_timeout(PATIENCE).unwrap();
         let fence = Fence { generation: 1, epoch: 1, incarnation: 7 };
-        Self { address, said, to_say, reports: Vec::new(), updates: Vec::new(), acknowledges: true, fence, sequence: 0 }
+        Self {
+            address,
+            said,
+            to_say,
+            reports: Vec::new(),
+            updates: Vec::new(),
+            acknowledges: true,
+            fence,
+            standby: None,
+            connections: 0,
+            sequence: 0,
+        }
     }
 
     /// Waits for a Hello, welcomes the agent, and returns what it said of itself and its picture.
@@ -73,16 +88,32 @@ impl Owner {
                 break hello;
             }
         };
+        (hello, self.take_over())
+    }
+
+    /// Says Welcome on the connection that stands, and returns the picture that answers it.
+    pub(crate) fn take_over(&mut self) -> Picture {
         self.say(ToAgent::Welcome(Welcome {
             fence: self.fence,
             report_interval: muster_model::Duration::from_millis(200),
-            standby: None,
+            standby: self.standby.map(|address| address.to_string().into()),
             next_token: Uuid::from_random([9; 16]),
         }));
         loop {
             if let FromAgent::Picture(picture) = self.next() {
-                return (hello, picture);
+                return picture;
             }
+        }
+    }
+
+    /// Waits for an agent that stands by.
+    pub(crate) fn await_standby(&mut self) -> Fence {
+        match self.next() {
+            FromAgent::StandBy { agent_id, fence } => {
+                assert_eq!(agent_id, super::agent::agent_id());
+                fence
+            }
+            other => panic!("expected the agent to stand by, it said {other:?}"),
         }
     }
 
@@ -112,7 +143,7 @@ impl Owner {
         loop {
             assert!(begun.elapsed() < PATIENCE, "the agent says nothing but reports");
             match self.said.recv_timeout(PATIENCE).expect("the agent says something") {
-                Said::Connected => {}
+                Said::Connected => self.connections += 1,
                 Said::Report(report) => self.reports.push(report),
                 Said::Message(message) => {
                     if let (FromAgent::Updates(updates), true) = (&message, self.acknowledges) {

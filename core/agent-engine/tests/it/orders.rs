@@ -64,7 +64,7 @@ fn orders_of_a_deposed_owner_are_refused_also_after_a_restart() {
         }
         let what = OrderKind::Launch { framework: brief(Capabilities::default()), tasks: vec![task("t").into()] };
         let order = Order { fence: fence(6), sequence: 5, what };
-        let outputs = rig.feed(rig.from_owner(ToAgent::Order(order)));
+        let outputs = rig.feed(rig.by_owner(ToAgent::Order(order)));
         let refusal = OrderRefusal::OldFence { ordered: fence(6), highest: fence(7) };
         assert_eq!(taken(&outputs), [(5, vec![(5, refusal)])], "restarted: {restarted}");
         assert_eq!(started(&outputs), [], "restarted: {restarted}");

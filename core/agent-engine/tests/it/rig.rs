@@ -147,14 +147,14 @@ impl Rig {
     }
 
     /// A message of the owner on the connection that was dialed last.
-    pub(crate) fn from_owner(&self, message: ToAgent) -> Input {
+    pub(crate) fn by_owner(&self, message: ToAgent) -> Input {
         Input::FromNode { connection: self.connection, message }
     }
 
     /// The same message on the connection that was dialed last.
     pub(crate) fn again(&self, input: &Input) -> Input {
         match input {
-            Input::FromNode { message, .. } => self.from_owner(message.clone()),
+            Input::FromNode { message, .. } => self.by_owner(message.clone()),
             other => other.clone(),
         }
     }
@@ -219,14 +219,14 @@ impl Rig {
         }
         self.disconnect();
         let mut outputs = self.connect();
-        outputs.extend(self.feed(self.from_owner(welcome(epoch))));
+        outputs.extend(self.feed(self.by_owner(welcome(epoch))));
         outputs
     }
 
     pub(crate) fn next_order(&mut self, what: OrderKind) -> Input {
         self.sequence += 1;
         let order = Order { fence: self.identity.highest_fence, sequence: self.sequence, what };
-        self.from_owner(ToAgent::Order(order))
+        self.by_owner(ToAgent::Order(order))
     }
 
     pub(crate) fn launch_order(&mut self, tasks: Vec<Task>) -> Input {
@@ -262,7 +262,7 @@ impl Rig {
     }
 
     pub(crate) fn acknowledge(&mut self, status: &TaskStatus) -> Vec<Output> {
-        self.feed(self.from_owner(ToAgent::AcknowledgeUpdate {
+        self.feed(self.by_owner(ToAgent::AcknowledgeUpdate {
             fence: self.identity.highest_fence,
             framework_id: status.framework_id.clone(),
             task_id: status.task_id.clone(),

@@ -85,7 +85,7 @@ impl Nodes {
                 }
                 Output::Close { connection } => drop(self.open.remove(&connection)),
                 Output::Send { connection, message } => {
-                    let (address, _) = self.open.get(&connection).expect("said on a connection that is there");
+                    let (address, _) = self.open.get(&connection).unwrap();
                     self.said.push((address.clone(), message));
                 }
                 Output::Persist { seq, .. } => self.engine.handle(Input::Persisted { seq }, self.now),
@@ -124,7 +124,7 @@ impl Nodes {
 
     /// Goes to the next moment at which the engine wants to be woken; how long that took.
     fn wake(&mut self) -> Duration {
-        let (at, _) = self.engine.deadline().expect("it wants to be woken");
+        let (at, _) = self.engine.deadline().unwrap();
         let waited = at.since(self.now.mono);
         self.now.mono = at.max(self.now.mono);
         self.engine.handle_deadline(self.now);
@@ -158,7 +158,7 @@ impl Nodes {
     }
 
     fn last_said(&self) -> (&str, &FromAgent) {
-        let (address, message) = self.said.last().expect("something was said");
+        let (address, message) = self.said.last().unwrap();
         (address, message)
     }
 
@@ -423,7 +423,7 @@ fn nodes_that_let_in_and_lose_at_once_are_asked_with_pauses() {
     let mut nodes = agent(&["a:1"], &[], 1);
     let began = nodes.now.mono;
     for _ in 0..50 {
-        let address = if nodes.dialed.len() % 2 == 0 { "a:1" } else { "b:1" };
+        let address = if nodes.dialed.len().is_multiple_of(2) { "a:1" } else { "b:1" };
         while nodes.open.is_empty() {
             nodes.wake();
         }

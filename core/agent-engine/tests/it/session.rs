@@ -18,7 +18,7 @@ fn the_fence_is_on_disk_before_the_picture_is_sent() {
     let outputs = rig.connect();
     let [Output::Send { message: FromAgent::Hello(hello), .. }] = &outputs[..] else { panic!("{outputs:?}") };
     assert_eq!((hello.journal_position, hello.ratchet_token), (4711, None));
-    let outputs = rig.raw(rig.from_owner(welcome(3)));
+    let outputs = rig.raw(rig.by_owner(welcome(3)));
     let [Output::PersistIdentity { identity, .. }] = &outputs[..] else { panic!("{outputs:?}") };
     assert_eq!((identity.highest_fence, identity.ratchet_token), (fence(3), Some(Uuid([9; 16]))));
     let outputs = rig.fail_all(outputs);
@@ -38,13 +38,13 @@ fn a_picture_waits_for_orders_of_the_fence_before() {
     let admission = rig.raw(order);
     rig.disconnect();
     rig.connect();
-    let identity = rig.raw(rig.from_owner(welcome(2)));
+    let identity = rig.raw(rig.by_owner(welcome(2)));
     assert_eq!(pictures(&rig.write_all(identity)), [], "what is being admitted would be missing");
     // An order of the new owner waits for the picture, too.
     let early = rig.launch_order(vec![task("u")]);
     let ToOrder(mut early) = to_order(early);
     early.sequence = 1;
-    assert_eq!(started(&rig.feed(rig.from_owner(ToAgent::Order(early)))), []);
+    assert_eq!(started(&rig.feed(rig.by_owner(ToAgent::Order(early)))), []);
     let outputs = rig.write_all(admission);
     assert_eq!(pictures(&outputs)[0].tasks.len(), 1);
     assert_eq!(started(&outputs).len(), 2);
@@ -72,7 +72,7 @@ fn owners_and_referrals_below_the_fence_are_not_followed() {
         rig.meet(5);
         rig.disconnect();
         rig.connect();
-        rig.engine.handle(rig.from_owner(message), rig.now);
+        rig.engine.handle(rig.by_owner(message), rig.now);
         let outputs: Vec<_> = std::iter::from_fn(|| rig.engine.poll_output()).collect();
         let dialed = |output: &Output| match output {
             Output::Dial { address, .. } => Some(address.clone()),
@@ -89,16 +89,16 @@ fn owners_and_referrals_below_the_fence_are_not_followed() {
 #[test]
 fn what_the_owner_refuses_or_asks_is_passed_on() {
     let mut rig = Rig::bare(Capabilities::default());
-    assert_eq!(rig.feed(rig.from_owner(welcome(1))), [], "there is no connection");
+    assert_eq!(rig.feed(rig.by_owner(welcome(1))), [], "there is no connection");
     rig.connect();
-    let outputs = rig.feed(rig.from_owner(ToAgent::Refused { why: "revoked".into(), may_retry: false }));
+    let outputs = rig.feed(rig.by_owner(ToAgent::Refused { why: "revoked".into(), may_retry: false }));
     assert_eq!(outputs, [Output::Refused { why: "revoked".into(), may_retry: false }]);
     let mut rig = Rig::new();
     let connection = rig.connection;
     let interval = Duration::from_secs(9);
-    let outputs = rig.feed(rig.from_owner(ToAgent::ReportInterval(interval)));
+    let outputs = rig.feed(rig.by_owner(ToAgent::ReportInterval(interval)));
     assert_eq!(outputs, [Output::ReportEvery { connection, interval }]);
-    assert_eq!(pictures(&rig.feed(rig.from_owner(ToAgent::PictureWanted))).len(), 1);
+    assert_eq!(pictures(&rig.feed(rig.by_owner(ToAgent::PictureWanted))).len(), 1);
     let outputs = rig.feed(Input::InfoChanged(info(cpus(8))));
     assert_eq!(outputs, [Output::Send { connection, message: FromAgent::InfoChanged(info(cpus(8))) }]);
     assert_eq!(rig.engine.summary().free, cpus(8));
@@ -122,7 +122,7 @@ fn heads_are_sent_again_by_time_and_at_once_on_a_new_connection() {
     assert_eq!(rig.engine.deadline(), Some((rig.now.mono.after(Duration::from_secs(10)), Why::UpdateRetry)));
     // An acknowledgement of a deposed owner is not one.
     let ack = |rig: &Rig, epoch| {
-        rig.from_owner(ToAgent::AcknowledgeUpdate {
+        rig.by_owner(ToAgent::AcknowledgeUpdate {
             fence: fence(epoch),
             framework_id: framework_id(),
             task_id: task_id("t"),
