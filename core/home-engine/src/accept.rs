@@ -281,6 +281,7 @@ impl HomeEngine {
             let (needed, available) = (task.resources.clone(), remaining.clone());
             return Err(TaskError::TooLarge { needed, available });
         }
+        framework.forget_task(&task.id);
         framework.tasks.insert(task.id.clone(), agent_id.clone());
         Ok(())
     }

@@ -15,7 +15,12 @@ impl HomeEngine {
         uuid: Uuid,
     ) {
         self.answer(request, Answer::Accepted);
-        let Some(framework) = self.frameworks.get(id) else { return };
+        let Some(framework) = self.frameworks.get_mut(id) else { return };
+        if let Some(pending) = framework.ended.get_mut(&task_id)
+            && *pending == Some(uuid)
+        {
+            *pending = None;
+        }
         let home_fence = framework.fence();
         self.send_to_owner(
             Target::OwnerOf(agent_id.clone()),

@@ -6,6 +6,7 @@
 use crate::framework::Framework;
 use crate::io::{Answer, ConnectionId, HomeConfig, Input, Output, RequestId};
 use crate::limits::RETRY_AFTER_SECS;
+use crate::nodes::Nodes;
 use crate::records::{Subject, WriteQueue};
 use crate::registration::Registrar;
 use crate::timers::{Timer, Timers, Why};
@@ -39,8 +40,12 @@ pub struct HomeEngine {
     pub(crate) offer_holders: BTreeMap<OfferId, FrameworkId>,
     /// Removed frameworks, oldest first.
     pub(crate) tombstones: VecDeque<FrameworkId>,
-    /// The same for look-ups.
-    pub(crate) removed: BTreeSet<FrameworkId>,
+    /// The same for look-ups, with the revisions of their tombstones.
+    pub(crate) removed: BTreeMap<FrameworkId, u64>,
+    /// Which nodes live; absent until it was told.
+    pub(crate) nodes: Option<Nodes>,
+    /// Frameworks of dead homes that this node acts for, with the dead homes' fences.
+    pub(crate) carried: BTreeMap<FrameworkId, Fence>,
     /// Removed frameworks for readers, oldest first.
     pub(crate) completed: VecDeque<Arc<FrameworkView>>,
     pub(crate) writes: BTreeMap<FrameworkId, WriteQueue>,
@@ -71,7 +76,9 @@ impl HomeEngine {
             opening: BTreeMap::new(),
             offer_holders: BTreeMap::new(),
             tombstones: VecDeque::new(),
-            removed: BTreeSet::new(),
+            removed: BTreeMap::new(),
+            nodes: None,
+            carried: BTreeMap::new(),
             completed: VecDeque::new(),
             writes: BTreeMap::new(),
             registrar: Registrar::default(),
@@ -90,7 +97,9 @@ impl HomeEngine {
         match input {
             Input::Loaded(records) => self.load(records, now),
             Input::OwnersChanged(owners) => self.owners_changed(owners, now),
-            Input::OwnersReset { .. } | Input::RecordChanged(_) | Input::NodesChanged { .. } => {}
+            Input::OwnersReset { owner, shards, why } => self.owners_reset(&owner, &shards, &why, now),
+            Input::RecordChanged(stored) => self.record_changed(stored, now),
+            Input::NodesChanged { live, carries_dead_homes } => self.nodes_changed(live, carries_dead_homes, now),
             Input::AllocatorReset => self.replay_demand(),
             Input::Subscribe { connection, call } => self.subscribe(connection, call, now),
             Input::Call { request, framework_id, stream_id, call } => {
@@ -136,8 +145,13 @@ impl HomeEngine {
             let view = Arc::make_mut(&mut self.view);
             for id in core::mem::take(&mut self.changed) {
                 match self.frameworks.get(&id) {
-                    Some(framework) => view.frameworks.insert(id, Arc::new(framework.view())),
-                    None => view.frameworks.remove(&id),
+                    // Each framework is shown by its home's node, or by the one that acts for a dead home.
+                    Some(framework)
+                        if framework.record.home.node == self.config.node || self.carried.contains_key(&id) =>
+                    {
+                        view.frameworks.insert(id, Arc::new(framework.view()))
+                    }
+                    Some(_) | None => view.frameworks.remove(&id),
                 };
             }
             if core::mem::take(&mut self.is_completed_changed) {
@@ -195,7 +209,7 @@ impl HomeEngine {
             return Err(Answer::Bad("Framework cannot be found".into()));
         };
         let Some((_, current)) = framework.stream() else {
-            return Err(Answer::Forbidden("Framework is not subscribed".into()));
+            return Err(self.not_subscribed(framework, stream_id));
         };
         let Some(stream_id) = stream_id else {
             return Err(Answer::Bad("All non-subscribe calls should include the 'Mesos-Stream-Id' header".into()));
@@ -214,7 +228,7 @@ impl HomeEngine {
             ToHome::Update(status) => self.update_from_owner(status),
             ToHome::TaskRemoved { framework_id, task_id } => {
                 if let Some(framework) = self.frameworks.get_mut(&framework_id) {
-                    framework.tasks.remove(&task_id);
+                    framework.forget_task(&task_id);
                 }
             }
             ToHome::FrameworkTasks { framework_id, home_fence, owner, tasks } => {
@@ -240,6 +254,9 @@ impl HomeEngine {
     fn replay_demand(&mut self) {
         for framework in self.frameworks.values().filter(|framework| framework.record.home.node == self.config.node) {
             self.outputs.push_back(Output::Send { to: Target::Allocator, message: framework.demand() });
+        }
+        for (framework_id, home_fence) in self.carried.clone() {
+            self.send_to_allocator(ToAllocator::HomeLost { framework_id, home_fence });
         }
     }
 

@@ -90,6 +90,10 @@ pub(crate) struct Framework {
     pub(crate) suppressed: BTreeSet<Role>,
     /// Its active tasks.
     pub(crate) tasks: BTreeMap<TaskId, AgentId>,
+    /// Active tasks that were told to end, with the grace of the last call.
+    pub(crate) kills: BTreeMap<TaskId, Option<Duration>>,
+    /// Active tasks whose end was told, with the update that is not acknowledged yet.
+    pub(crate) ended: BTreeMap<TaskId, Option<Uuid>>,
     /// Its open offers.
     pub(crate) offers: BTreeMap<OfferId, Arc<Offer>>,
     /// The last order's sequence within the home fence.
@@ -109,6 +113,8 @@ impl Framework {
             offers_min_version: 1,
             suppressed: BTreeSet::new(),
             tasks: BTreeMap::new(),
+            kills: BTreeMap::new(),
+            ended: BTreeMap::new(),
             offers: BTreeMap::new(),
             order_sequence: 0,
             fencing: None,
@@ -143,6 +149,13 @@ impl Framework {
             Session::Connected { .. } => None,
             Session::Disconnected { removal_due, .. } => Some(*removal_due),
         }
+    }
+
+    /// The task is active no more.
+    pub(crate) fn forget_task(&mut self, task_id: &TaskId) {
+        self.tasks.remove(task_id);
+        self.kills.remove(task_id);
+        self.ended.remove(task_id);
     }
 
     /// What it wants was changed: offers made before are still good.

@@ -3,7 +3,7 @@
 use crate::engine::{HomeEngine, unavailable};
 use crate::framework::Deferred;
 use crate::io::{Answer, RequestId};
-use crate::limits::EXECUTOR_SHUTDOWN_GRACE;
+use crate::limits::{EXECUTOR_SHUTDOWN_GRACE, KILLS_REMEMBERED_MAX};
 use alloc::format;
 use alloc::vec;
 use muster_model::node_message::{Target, ToOwner};
@@ -68,8 +68,16 @@ impl HomeEngine {
     }
 
     fn send_kill(&mut self, id: &FrameworkId, agent_id: AgentId, task_id: TaskId, grace: Option<Duration>) {
-        let Some(framework) = self.frameworks.get(id) else { return };
+        let Some(framework) = self.frameworks.get_mut(id) else { return };
         let home_fence = framework.fence();
+        let is_remembered = framework.kills.len() < KILLS_REMEMBERED_MAX || framework.kills.contains_key(&task_id);
+        if is_remembered && !framework.ended.contains_key(&task_id) {
+            framework.kills.insert(task_id.clone(), grace);
+        }
+        if !is_remembered {
+            let detail = format!("task {task_id}: {KILLS_REMEMBERED_MAX} kills wait for their tasks to end");
+            self.note(Some(id), "kill sent but not remembered", detail);
+        }
         self.send_to_owner(
             Target::OwnerOf(agent_id.clone()),
             ToOwner::Kill { framework_id: id.clone(), home_fence, agent_id, task_id, grace },

@@ -42,6 +42,13 @@ pub const TASKS_PER_ACCEPT_MAX: usize = 10_000;
 /// Active tasks of one framework; those beyond it become TASK_ERROR.
 pub const TASKS_PER_FRAMEWORK_MAX: usize = 1_000_000;
 
+/// Kills of one framework that are remembered until their tasks have ended, to be repeated to a new owner of the agent.
+/// One more is sent but not remembered: after a change of owner its client has to ask again.
+pub const KILLS_REMEMBERED_MAX: usize = 100_000;
+
+/// Tasks in one question to a new owner; more go into further ones, so that a message stays small.
+pub const TASKS_PER_DECIDE_MAX: usize = 4096;
+
 /// Open offers of all frameworks; those beyond it are given back at once.
 pub const OFFERS_OPEN_MAX: usize = 1_000_000;
 

@@ -173,7 +173,7 @@ impl HomeEngine {
         refusal: Refusal,
     ) {
         let Some(framework) = self.frameworks.get_mut(id) else { return };
-        if framework.fence().incarnation != self.config.incarnation {
+        if framework.fence().incarnation != self.config.incarnation || framework.record.home.node != self.config.node {
             // A recovered framework's fence is another process's, and so are the numbers used under it: the owner
             // would take the order for one that it knows. The allocator takes the grants back by the demand.
             return self.send_demand(id);

@@ -137,6 +137,13 @@ impl HomeEngine {
     /// A status from an owner for the client. Without a client it is dropped: the owner keeps what needs an
     /// acknowledgement and sends it again to the next session.
     pub(crate) fn update_from_owner(&mut self, status: TaskStatus) {
+        if status.state.is_terminal()
+            && let Some(framework) = self.frameworks.get_mut(&status.framework_id)
+            && framework.tasks.contains_key(&status.task_id)
+        {
+            framework.kills.remove(&status.task_id);
+            framework.ended.insert(status.task_id.clone(), status.uuid);
+        }
         self.send_status(status);
     }
 

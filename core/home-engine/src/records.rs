@@ -4,7 +4,7 @@
 //! store that is away turns calls into 503; what no client waits for is tried again until it is done.
 
 use crate::engine::{HomeEngine, unavailable};
-use crate::framework::{Framework, Session};
+use crate::framework::Session;
 use crate::io::{Answer, Output, RequestId};
 use crate::limits::{STORE_ATTEMPTS_MAX, STORE_RETRY_INTERVAL, WRITES_WAITING_MAX};
 use crate::subscribe::Subscription;
@@ -18,7 +18,6 @@ use alloc::vec;
 use alloc::vec::Vec;
 use muster_model::FrameworkId;
 use muster_model::record::{FrameworkRecord, Record, TombstoneRecord};
-use muster_model::scheduler::Event;
 use muster_model::store_op::{Compare, Key, PersistError, StoreOp, Stored, Write};
 use muster_model::time::Now;
 
@@ -65,6 +64,8 @@ struct Current {
     /// What is being put; nothing by a look.
     written: Option<Written>,
     attempts: u8,
+    /// The revision of the framework's record that was known when the store was last asked for it.
+    known: Option<u64>,
 }
 
 /// The writes of one framework.
@@ -128,13 +129,15 @@ impl HomeEngine {
             Intent::Change(change) => self.decide_change(id, change),
             Intent::Remove(removal) => self.decide_removal(id, removal, now),
             Intent::Look { .. } => {
-                self.writes.entry(id.clone()).or_default().current = Some(Current { intent, written: None, attempts });
+                self.writes.entry(id.clone()).or_default().current =
+                    Some(Current { intent, written: None, attempts, known: None });
                 return self.read_record(id);
             }
         };
         let Some((op, written)) = decided else { return };
         let seq = self.new_seq(Subject::Framework(id.clone()));
-        let current = Current { intent, written: Some(written), attempts: attempts.saturating_add(1) };
+        let attempts = attempts.saturating_add(1);
+        let current = Current { intent, written: Some(written), attempts, known: None };
         self.writes.entry(id.clone()).or_default().current = Some(current);
         self.output(Output::Persist { seq, op });
     }
@@ -178,6 +181,10 @@ impl HomeEngine {
     }
 
     fn read_record(&mut self, id: &FrameworkId) {
+        let known = self.frameworks.get(id).map(|framework| framework.revision);
+        if let Some(current) = self.writes.get_mut(id).and_then(|queue| queue.current.as_mut()) {
+            current.known = known;
+        }
         let seq = self.new_seq(Subject::Framework(id.clone()));
         self.output(Output::Read { seq, keys: vec![Key::Framework(id.clone()), Key::Tombstone(id.clone())] });
     }
@@ -190,7 +197,7 @@ impl HomeEngine {
         };
         let Some(current) = self.take_current(&id) else { return };
         let Some(written) = current.written else {
-            self.learn(&id, found, now);
+            self.learn(&id, found, current.known, now);
             self.finish_look(&id, &current.intent, now);
             return self.start_next_write(&id, now);
         };
@@ -213,7 +220,7 @@ impl HomeEngine {
         if let Some(stored) = landed {
             self.finish_write(&id, current.intent, written, stored.revision, now);
         } else {
-            self.learn(&id, found, now);
+            self.learn(&id, found, current.known, now);
             self.start_write(&id, current.intent, current.attempts, now);
         }
         self.start_next_write(&id, now);
@@ -247,6 +254,7 @@ impl HomeEngine {
             && is_unwanted
             && !framework.is_connected()
             && framework.fence().incarnation == self.config.incarnation
+            && framework.record.home.node == self.config.node
         {
             framework.session = Session::Recovered { removal_due: Some(now.mono) };
             self.submit(id, Intent::Remove(Removal::FailoverTimeout), now);
@@ -298,7 +306,9 @@ impl HomeEngine {
             }
             (Intent::Leave, Written::Framework(record)) => self.replace_record(id, record, revision),
             (Intent::Change(change), Written::Framework(record)) => self.finish_change(id, change, record, revision),
-            (Intent::Remove(removal), Written::Tombstone(tombstone)) => self.finish_removal(id, removal, &tombstone),
+            (Intent::Remove(removal), Written::Tombstone(tombstone)) => {
+                self.finish_removal(id, removal, &tombstone, revision)
+            }
             (Intent::Subscribe(_) | Intent::Leave | Intent::Change(_), Written::Tombstone(_))
             | (Intent::Remove(_), Written::Framework(_))
             | (Intent::Look { .. }, _) => {
@@ -308,88 +318,37 @@ impl HomeEngine {
     }
 
     pub(crate) fn replace_record(&mut self, id: &FrameworkId, record: FrameworkRecord, revision: u64) {
-        if let Some(framework) = self.frameworks.get_mut(id) {
+        // Another node may have changed it since, and that may be known already.
+        if let Some(framework) = self.frameworks.get_mut(id)
+            && framework.revision < revision
+        {
             framework.record = record;
             framework.revision = revision;
         }
         self.touch(id);
     }
 
-    /// Somebody else changed the framework's record: takes over what the store says now.
-    fn learn(&mut self, id: &FrameworkId, found: Vec<Stored>, now: Now) {
-        let mut is_stored = false;
-        let mut is_removed = false;
-        for stored in found {
-            match stored.record {
-                Record::Framework(record) => {
-                    is_stored = true;
-                    self.learn_record(id, record, stored.revision, now);
-                }
-                Record::Tombstone(tombstone) => {
-                    is_removed = true;
-                    if self.frameworks.contains_key(id) {
-                        self.bury(id, &tombstone);
-                    } else if self.removed.insert(id.clone()) {
-                        self.tombstones.push_back(id.clone());
-                    }
-                }
-                Record::Cluster(_)
+    /// Whether this is what a write of this home puts that is not answered yet: its answer will say so.
+    pub(crate) fn is_being_written(&self, id: &FrameworkId, record: &Record) -> bool {
+        let written =
+            self.writes.get(id).and_then(|queue| queue.current.as_ref()).and_then(|current| current.written.as_ref());
+        match (written, record) {
+            (Some(Written::Framework(ours)), Record::Framework(theirs)) => ours == theirs,
+            (Some(Written::Tombstone(ours)), Record::Tombstone(theirs)) => ours == theirs,
+            (None, Record::Framework(theirs)) => self.is_being_registered(theirs),
+            (
+                _,
+                Record::Framework(_)
+                | Record::Tombstone(_)
+                | Record::Cluster(_)
                 | Record::Authority(_)
                 | Record::Part(_)
                 | Record::Agent(_)
                 | Record::Token(_)
                 | Record::Role(_)
-                | Record::Node(_) => {}
-            }
+                | Record::Node(_),
+            ) => false,
         }
-        if !is_stored && !is_removed && self.frameworks.contains_key(id) {
-            self.end_session(id, "Framework has been removed", now);
-            self.forget(id);
-            self.note(Some(id), "framework record is gone from the store", "the session is ended");
-        }
-    }
-
-    fn learn_record(&mut self, id: &FrameworkId, record: FrameworkRecord, revision: u64, now: Now) {
-        let Some(framework) = self.frameworks.get_mut(id) else {
-            self.frameworks.insert(id.clone(), Framework::recovered(record, revision));
-            return self.touch(id);
-        };
-        let is_deposed = record.home.fence != framework.fence();
-        framework.record = record;
-        framework.revision = revision;
-        if is_deposed {
-            // Another home took over, or an earlier write of ours whose answer was lost: the client comes again.
-            self.end_session(id, "Framework failed over", now);
-            if let Some(framework) = self.frameworks.get_mut(id) {
-                framework.session = Session::Recovered { removal_due: None };
-                framework.order_sequence = 0;
-            }
-            self.send_demand(id);
-        }
-        self.touch(id);
-    }
-
-    /// Ends a framework's session because it is no longer this home's: offers are dropped, the stream gets an ERROR.
-    fn end_session(&mut self, id: &FrameworkId, why: &'static str, now: Now) {
-        self.drop_offers(id);
-        self.drop_deferred(id, why, now);
-        if let Some(connection) = self.frameworks.get(id).and_then(Framework::stream).map(|(connection, _)| connection)
-        {
-            self.event(id, Event::Error(why.into()));
-            self.output(Output::CloseStream { connection });
-            self.streams.remove(&connection);
-        }
-        self.timers.cancel_framework(id);
-        if let Some(framework) = self.frameworks.get_mut(id) {
-            framework.questions.clear();
-        }
-    }
-
-    /// Takes a framework out of all that is known.
-    pub(crate) fn forget(&mut self, id: &FrameworkId) -> Option<Framework> {
-        self.timers.cancel_framework(id);
-        self.touch(id);
-        self.frameworks.remove(id)
     }
 }
 

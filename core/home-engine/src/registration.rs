@@ -3,7 +3,6 @@
 //! One store operation advances the counter and makes the records, so that no number is ever given twice.
 
 use crate::engine::{HomeEngine, unavailable};
-use crate::framework::Framework;
 use crate::io::{ConnectionId, Output};
 use crate::limits::{REGISTRATIONS_PER_WRITE_MAX, REGISTRATIONS_WAITING_MAX, STORE_ATTEMPTS_MAX};
 use crate::records::{Intent, Subject};
@@ -105,13 +104,18 @@ impl HomeEngine {
         self.output(Output::Persist { seq, op });
     }
 
+    /// Whether this is a new framework's record whose write is not answered yet.
+    pub(crate) fn is_being_registered(&self, record: &FrameworkRecord) -> bool {
+        self.registrar.batch.as_ref().is_some_and(|batch| batch.items.iter().any(|(_, ours, _)| ours == record))
+    }
+
     /// The id of the next number that no framework took by choosing its id itself.
     fn next_id(&self, cluster: &ClusterRecord, number: &mut u64) -> Option<FrameworkId> {
         loop {
             let id = FrameworkId::parse(&format!("{}-{:04}", cluster.id, *number)).ok()?;
             *number = number.checked_add(1)?;
             let is_taken =
-                self.frameworks.contains_key(&id) || self.removed.contains(&id) || self.writes.contains_key(&id);
+                self.frameworks.contains_key(&id) || self.removed.contains_key(&id) || self.writes.contains_key(&id);
             if !is_taken {
                 return Some(id);
             }
@@ -120,7 +124,7 @@ impl HomeEngine {
 
     pub(crate) fn registrations_persisted(&mut self, revision: u64, now: Now) {
         let Some(batch) = self.registrar.batch.take() else { return };
-        self.cluster = Some((batch.cluster, revision));
+        self.learn_cluster(batch.cluster, revision);
         for (id, record, registration) in batch.items {
             let Registration { connection, info, suppressed } = registration;
             self.finish_subscribe(&id, Subscription { connection, info, suppressed }, record, revision, now);
@@ -177,23 +181,20 @@ impl HomeEngine {
                 | Record::Node(_) => {}
             }
         }
-        self.cluster = cluster;
+        match cluster {
+            Some((record, revision)) => self.learn_cluster(record, revision),
+            None => self.cluster = None,
+        }
         if let Some(revision) = landed_revision
             && landed_count == batch.items.len()
         {
             // It was one transaction: all of it is there. The counter may have moved on since.
-            let cluster = self.cluster.take().unwrap_or((batch.cluster.clone(), revision));
             self.registrar.batch = Some(batch);
-            self.registrations_persisted(revision, now);
-            self.cluster = Some(cluster);
-            return;
+            return self.registrations_persisted(revision, now);
         }
         for (record, revision) in strangers {
             let id = record.info.id.clone();
-            if !self.frameworks.contains_key(&id) {
-                self.frameworks.insert(id.clone(), Framework::recovered(record, revision));
-                self.touch(&id);
-            }
+            self.learn_record(&id, record, revision, now);
         }
         let attempts = batch.attempts;
         let registrations = batch.items.into_iter().map(|(_, _, registration)| registration).collect();

@@ -3,7 +3,7 @@
 use crate::engine::HomeEngine;
 use crate::framework::{Fencing, Framework, Session};
 use crate::io::{ConnectionId, Output};
-use crate::limits::HEARTBEAT_INTERVAL_MIN;
+use crate::limits::{HEARTBEAT_INTERVAL_MIN, TOMBSTONES_MAX};
 use crate::records::{Intent, Written, put_record};
 use crate::stream_id::new_stream_id;
 use crate::teardown::{Removal, tombstone_view};
@@ -31,7 +31,7 @@ impl HomeEngine {
             match (stored.key, stored.record) {
                 (_, Record::Cluster(cluster)) => self.cluster = Some((cluster, stored.revision)),
                 (Key::Framework(id), Record::Framework(record)) => self.recover(id, record, stored.revision, now),
-                (Key::Tombstone(id), Record::Tombstone(tombstone)) => tombstones.push((id, tombstone)),
+                (Key::Tombstone(id), Record::Tombstone(tombstone)) => tombstones.push((id, tombstone, stored.revision)),
                 (
                     _,
                     Record::Framework(_)
@@ -45,14 +45,24 @@ impl HomeEngine {
                 ) => {}
             }
         }
-        tombstones
-            .sort_by(|(left_id, left), (right_id, right)| (left.removed, left_id).cmp(&(right.removed, right_id)));
-        for (id, tombstone) in tombstones {
-            self.remember_removed(id, &tombstone);
+        tombstones.sort_by(|(left_id, left, _), (right_id, right, _)| {
+            (left.removed, left_id).cmp(&(right.removed, right_id))
+        });
+        for (id, tombstone, revision) in tombstones {
+            self.remember_removed(id, &tombstone, revision);
         }
     }
 
     fn recover(&mut self, id: FrameworkId, record: FrameworkRecord, revision: u64, now: Now) {
+        if record.home.node != self.config.node {
+            return self.learn_record(&id, record, revision, now);
+        }
+        // The store's news may have come before the answer to the first question.
+        let is_newer = self.frameworks.get(&id).is_some_and(|framework| framework.revision >= revision)
+            || self.removed.get(&id).is_some_and(|removed_at| *removed_at > revision);
+        if is_newer {
+            return;
+        }
         let mut framework = Framework::recovered(record, revision);
         if let Some(deadline) = framework.record.failover_deadline {
             let due = now.mono.after(deadline.since(now.wall));
@@ -65,9 +75,14 @@ impl HomeEngine {
     }
 
     /// Keeps a removed framework for `Framework has been removed` and for readers.
-    pub(crate) fn remember_removed(&mut self, id: FrameworkId, tombstone: &TombstoneRecord) {
-        if !self.removed.insert(id.clone()) {
+    pub(crate) fn remember_removed(&mut self, id: FrameworkId, tombstone: &TombstoneRecord, revision: u64) {
+        if self.removed.insert(id.clone(), revision).is_some() {
             return;
+        }
+        if self.tombstones.len() >= TOMBSTONES_MAX
+            && let Some(oldest) = self.tombstones.pop_front()
+        {
+            self.removed.remove(&oldest);
         }
         self.tombstones.push_back(id);
         self.completed.push_back(Arc::new(tombstone_view(tombstone)));
@@ -195,10 +210,11 @@ impl HomeEngine {
         now: Now,
     ) {
         let Some(framework) = self.frameworks.get_mut(id) else { return };
-        framework.tasks.extend(tasks);
-        if home_fence != framework.fence() {
+        // What was said to an earlier fence is said again in the answer to this one; only that is sure to be so still.
+        if home_fence != framework.fence() || framework.record.home.node != self.config.node {
             return;
         }
+        framework.tasks.extend(tasks);
         let Some(fencing) = &mut framework.fencing else { return };
         fencing.silent.remove(owner);
         if fencing.silent.is_empty() {

@@ -61,7 +61,7 @@ impl HomeEngine {
     }
 
     fn check_removed(&self, id: Option<&FrameworkId>) -> Result<(), Arc<str>> {
-        if id.is_some_and(|id| self.removed.contains(id)) {
+        if id.is_some_and(|id| self.removed.contains_key(id)) {
             return Err("Framework has been removed".into());
         }
         Ok(())
@@ -129,8 +129,16 @@ impl HomeEngine {
         revision: u64,
         now: Now,
     ) {
-        let is_known = self.frameworks.contains_key(id);
-        if is_known {
+        // Another node may have changed it since, and that may be known already.
+        if let Err(text) = self.check_removed(Some(id)) {
+            self.opening.remove(&subscription.connection);
+            return self.refuse_subscription(subscription.connection, text);
+        }
+        if self.frameworks.get(id).is_some_and(|framework| framework.revision > revision) {
+            self.opening.remove(&subscription.connection);
+            return self.refuse_subscription(subscription.connection, "Framework failed over".into());
+        }
+        if self.frameworks.contains_key(id) {
             // What waits for owners goes out under the old fence; the owners decide on it.
             self.release_deferred(id, now);
             self.drop_offers(id);
@@ -140,6 +148,7 @@ impl HomeEngine {
                 self.streams.remove(&connection);
             }
         }
+        self.carried.remove(id);
         let framework =
             self.frameworks.entry(id.clone()).or_insert_with(|| Framework::recovered(record.clone(), revision));
         framework.record = record;

@@ -116,22 +116,23 @@ impl HomeEngine {
     }
 
     /// The tombstone is in the store.
-    pub(crate) fn finish_removal(&mut self, id: &FrameworkId, removal: Removal, tombstone: &TombstoneRecord) {
+    pub(crate) fn finish_removal(
+        &mut self,
+        id: &FrameworkId,
+        removal: Removal,
+        tombstone: &TombstoneRecord,
+        revision: u64,
+    ) {
         match removal {
             Removal::Teardown(request) => self.answer(request, Answer::Accepted),
             Removal::Operator(request) => self.answer(request, Answer::Done),
             Removal::FailoverTimeout => {}
         }
-        if self.tombstones.len() >= TOMBSTONES_MAX
-            && let Some(oldest) = self.tombstones.pop_front()
-        {
-            self.removed.remove(&oldest);
-        }
-        self.bury(id, tombstone);
+        self.bury(id, tombstone, revision);
     }
 
     /// The framework is removed in the store: ends what is left of it here and tells everybody.
-    pub(crate) fn bury(&mut self, id: &FrameworkId, tombstone: &TombstoneRecord) {
+    pub(crate) fn bury(&mut self, id: &FrameworkId, tombstone: &TombstoneRecord, revision: u64) {
         self.abandon_deferred(id);
         self.give_back_all(id);
         let Some(framework) = self.forget(id) else { return };
@@ -142,7 +143,7 @@ impl HomeEngine {
         let home_fence = framework.fence();
         self.send_to_owner(Target::AllOwners, ToOwner::RemoveFramework { framework_id: id.clone(), home_fence });
         self.send_to_allocator(ToAllocator::FrameworkRemoved { framework_id: id.clone() });
-        self.remember_removed(id.clone(), tombstone);
+        self.remember_removed(id.clone(), tombstone, revision);
     }
 }
 

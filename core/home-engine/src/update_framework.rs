@@ -73,9 +73,13 @@ impl HomeEngine {
     /// The new record is in the store: offers and demand follow it, then the call is answered.
     pub(crate) fn finish_change(&mut self, id: &FrameworkId, change: Change, record: FrameworkRecord, revision: u64) {
         self.answer(change.request, Answer::Done);
+        let Some(framework) = self.frameworks.get(id) else { return };
+        if framework.revision >= revision {
+            // Another home has it since.
+            return;
+        }
+        let old = framework.info().clone();
         let roles = record.info.roles.clone();
-        let brief = record.info.brief();
-        let is_brief_changed = self.frameworks.get(id).is_some_and(|framework| framework.info().brief() != brief);
         self.replace_record(id, record, revision);
         let Some(framework) = self.frameworks.get_mut(id) else { return };
         let revived: BTreeSet<Role> = framework
@@ -85,17 +89,28 @@ impl HomeEngine {
             .cloned()
             .collect();
         framework.suppressed = change.suppressed;
-        framework.wants_less();
         let home_fence = framework.fence();
-        self.rescind_roles(id, |role| !roles.contains(role));
-        if is_brief_changed {
-            // The same fence again voids nothing; owners learn the capabilities by it.
-            self.send_to_owner(Target::AllOwners, ToOwner::FenceFramework { framework: brief, home_fence });
-        }
-        self.send_demand(id);
+        self.follow_info(id, &old);
         if !revived.is_empty() && self.frameworks.get(id).is_some_and(Framework::is_connected) {
             self.send_to_allocator(ToAllocator::Revive { framework_id: id.clone(), home_fence, roles: revived });
         }
+    }
+}
+
+impl HomeEngine {
+    /// What the framework says of itself was replaced: offers, owners and the allocator follow it.
+    pub(crate) fn follow_info(&mut self, id: &FrameworkId, old: &FrameworkInfo) {
+        let Some(framework) = self.frameworks.get_mut(id) else { return };
+        let info = framework.info().clone();
+        framework.suppressed.retain(|role| info.roles.contains(role));
+        framework.wants_less();
+        let home_fence = framework.fence();
+        self.rescind_roles(id, |role| !info.roles.contains(role));
+        if old.brief() != info.brief() {
+            // The same fence again voids nothing; owners learn the capabilities by it.
+            self.send_to_owner(Target::AllOwners, ToOwner::FenceFramework { framework: info.brief(), home_fence });
+        }
+        self.send_demand(id);
     }
 }
 

@@ -1,18 +1,27 @@
-//! Takes parts for this node: swaps their records by compare-and-put with epoch + 1, and reads back what it can't know.
+//! Takes parts for this node, hands shards over to others, and reads back what it can't know.
 //!
-//! A part is taken when nobody has it, when its node is dead and rendezvous names this one, or when an older run of this
-//! node has it: a restarted process swaps even from itself. What is taken at once goes in as few transactions as the
-//! store allows. An older run that finds what it held in the hands of a newer one claims nothing any more. Nothing counts as held before the store has said so; an answer that was lost is read back, and a record
-//! that names this incarnation is then held.
-//! Invariant: of two incarnations at most one holds a part at a revision of the store, and fences of a part only grow.
+//! Records change by compare-and-put with epoch + 1. A part is taken when nobody has it, when its node is lost and
+//! rendezvous names this one, or when an older run of this node has it: a restarted process swaps even from itself. What
+//! is taken at once goes in as few transactions as the store allows. A shard that rendezvous gives to another stable node
+//! is drained, and its record is written in that node's name; whoever reads a record that names it holds the part. An
+//! older run that finds what it held in the hands of a newer one claims nothing any more. Nothing counts as held before
+//! the store has said so, and an answer that was lost is read back.
+//!
+//! The decisions are in `fence/plan.rs`. Invariant: of two incarnations at most one holds a part at a revision of the
+//! store, and fences of a part only grow.
 
-use crate::rendezvous::{LiveNodes, Part, rightful_node};
+mod io;
+mod plan;
+
+pub use io::{ClaimConfig, Input, Output, OwnedShard, Why};
+
+use crate::live::Live;
+use crate::rendezvous::{Part, rightful_node};
 use alloc::collections::{BTreeMap, VecDeque};
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use muster_model::fence::Fence;
 use muster_model::record::{PartRecord, Record};
-use muster_model::store_op::{Compare, Key, PersistError, StoreOp, Stored, Write};
+use muster_model::store_op::{Key, PersistError, StoreOp, Stored};
 use muster_model::time::Now;
 use muster_model::{Duration, NodeId, ShardId, Timestamp};
 
@@ -20,147 +29,77 @@ use muster_model::{Duration, NodeId, ShardId, Timestamp};
 pub const RETRY_PAUSE_MIN: Duration = Duration::from_millis(100);
 /// The longest pause: a store that is back is noticed within it.
 pub const RETRY_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// A part that changed hands is left alone for this long, unless its node is lost for certain. Doubles with each move up
+/// to [`QUIET_MAX`].
+pub const QUIET_MIN: Duration = Duration::from_secs(5);
+/// See [`QUIET_MIN`]. After so much more time without a move, earlier ones are forgotten.
+pub const QUIET_MAX: Duration = Duration::from_secs(60);
+/// Shards that are handed over at a time: as many agents at once have to follow.
+pub const HAND_OVERS_MAX: usize = 16;
+/// A hand-over that is not drained by then is cancelled, and tried again after [`QUIET_MIN`].
+pub const DRAIN_MAX: Duration = Duration::from_secs(10);
 
-/// What a node is told before it claims anything.
-#[derive(Clone, Debug)]
-pub struct ClaimConfig {
-    /// The node.
-    pub node: NodeId,
-    /// This run of its program; never used before.
-    pub incarnation: u64,
-    /// The generation of the store.
-    pub generation: u64,
-    /// Shards of the cluster.
-    pub shard_count: u16,
-    /// Records that the store changes in one transaction (etcd: 128 by default; redb: any number). At least 1.
-    pub keys_per_op_max: usize,
-}
-
-/// What happens to the claims.
+/// What this node has to do with a part.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Input {
-    /// All records of shards and of the allocator, read after this process started (others among them are ignored),
-    /// and who lives, this node included. May come again when either changed.
-    Loaded {
-        /// The records.
-        records: Vec<Stored>,
-        /// Who lives.
-        live: LiveNodes,
-    },
-    /// The write was done.
-    Persisted {
-        /// Which.
-        seq: u64,
-        /// The store's revision of it.
-        revision: u64,
-    },
-    /// The write was not done, or nobody knows.
-    PersistFailed {
-        /// Which.
-        seq: u64,
-        /// Why.
-        error: PersistError,
-    },
-    /// The answer to [`Output::ReadBack`]: those of the records that exist.
-    Read {
-        /// Which question.
-        seq: u64,
-        /// The records.
-        records: Vec<Stored>,
-    },
-    /// [`Output::ReadBack`] could not be answered.
-    ReadFailed {
-        /// Which question.
-        seq: u64,
-    },
-}
-
-/// A shard that this node owns.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct OwnedShard {
-    /// Which.
-    pub shard: ShardId,
-    /// With this fence.
-    pub fence: Fence,
-    /// Revision of its record: every write in the shard's name compares it.
-    pub revision: u64,
-}
-
-/// What the claims want done, in this order.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Output {
-    /// Write to the store; answered by `Persisted` or `PersistFailed`.
-    Persist {
-        /// Names the write.
-        seq: u64,
-        /// What is written, under which conditions.
-        op: StoreOp,
-    },
-    /// Read these records, past all writes that were asked for before; answered by `Read` or `ReadFailed`.
-    ReadBack {
-        /// Names the question.
-        seq: u64,
-        /// Which.
-        keys: Vec<Key>,
-    },
-    /// This node owns these shards now. Read the agents in them, at or past the largest revision, then act.
-    Owned {
-        /// The shards, by number.
-        shards: Vec<OwnedShard>,
-    },
-    /// This node allocates now.
-    Allocating {
-        /// With this fence.
-        fence: Fence,
-        /// Revision of the record.
-        revision: u64,
-    },
-    /// Another process has this part now: stop acting for it.
-    Lost {
-        /// Which.
-        part: Part,
-    },
-    /// The record of this part is none of a part. It is left alone; the store must be restored.
-    Damaged {
-        /// Which.
-        part: Part,
-    },
-}
-
-/// Why the claims want to be woken.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Why {
-    /// The store was not available; it is asked again.
-    Retry,
-}
-
-/// What is known of one part.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
     /// Somebody else has it, or should.
     Elsewhere,
-    /// A write or a read about it is under way.
+    /// A write or a read about taking it is under way.
     Asking,
     /// This process has it.
     Held { fence: Fence },
+    /// This process has it; its orders in flight are awaited, then `to` gets it.
+    Draining { fence: Fence, to: NodeId, incarnation: u64, until: Timestamp },
+    /// This process has it; the record in the next owner's name is being written.
+    Giving { fence: Fence },
+}
+
+impl State {
+    const fn fence(&self) -> Option<Fence> {
+        match self {
+            Self::Held { fence } | Self::Draining { fence, .. } | Self::Giving { fence } => Some(*fence),
+            Self::Elsewhere | Self::Asking => None,
+        }
+    }
+}
+
+/// One part, and the latest that is known of its record.
+#[derive(Debug)]
+struct Slot {
+    state: State,
+    stored: Option<(u64, PartRecord)>,
+    /// No epoch below or at this is ever written: a record that vanished does not take the fences back.
+    epoch_floor: u64,
+    is_damaged: bool,
+    rightful: Option<NodeId>,
+    /// Changes of its epoch since the last long quiet, and the moment of the last.
+    moves: u32,
+    moved_at: Timestamp,
+    /// After a hand-over that failed: no next one before this.
+    keep_until: Timestamp,
 }
 
 /// The parts of this node as a state machine.
 #[derive(Debug)]
 pub struct Claims {
     config: ClaimConfig,
-    live: LiveNodes,
-    parts: BTreeMap<Part, State>,
-    /// Writes under way, with the fences that they would give.
-    writes: BTreeMap<u64, Vec<(Part, Fence)>>,
+    live: Live,
+    parts: BTreeMap<Part, Slot>,
+    /// Writes under way: what each part's record would be.
+    writes: BTreeMap<u64, Vec<(Part, PartRecord)>>,
     reads: BTreeMap<u64, Vec<Part>>,
     /// To be read when the pause is over.
     to_read: Vec<Part>,
     retry_at: Option<Timestamp>,
+    plan_at: Option<Timestamp>,
     pause: Duration,
+    is_loaded: bool,
+    is_store_away: bool,
     /// A newer run of this node took what this one held: this one claims nothing any more.
     is_superseded: bool,
     next_seq: u64,
+    /// Newly held in this turn; told together.
+    held: Vec<(Part, Fence, u64)>,
     outputs: VecDeque<Output>,
 }
 
@@ -168,18 +107,22 @@ impl Claims {
     /// Makes claims of a node that holds nothing yet.
     pub fn new(config: ClaimConfig) -> Self {
         let shards = (0..config.shard_count).map(|number| Part::Shard(ShardId(number)));
-        let parts = shards.chain([Part::Allocator]).map(|part| (part, State::Elsewhere)).collect();
+        let parts = shards.chain([Part::Allocator]).map(|part| (part, Slot::new())).collect();
         Self {
             config,
-            live: LiveNodes::new(),
+            live: Live::default(),
             parts,
             writes: BTreeMap::new(),
             reads: BTreeMap::new(),
             to_read: Vec::new(),
             retry_at: None,
+            plan_at: None,
             pause: RETRY_PAUSE_MIN,
+            is_loaded: false,
+            is_store_away: false,
             is_superseded: false,
             next_seq: 0,
+            held: Vec::new(),
             outputs: VecDeque::new(),
         }
     }
@@ -188,34 +131,53 @@ impl Claims {
     pub fn handle(&mut self, input: Input, now: Now) {
         match input {
             Input::Loaded { records, live } => {
-                self.live = live;
-                let settled = self.parts.iter().filter(|(_, state)| **state != State::Asking).map(|(part, _)| *part);
-                let parts: Vec<Part> = settled.collect();
-                self.decide(&parts, &records, now);
+                self.set_live(live);
+                self.is_loaded = true;
+                records.into_iter().for_each(|stored| self.take_change(stored, now));
             }
+            Input::LiveChanged(live) => self.set_live(live),
+            Input::Changed(stored) => self.take_change(stored, now),
+            Input::StoreAway => self.is_store_away = true,
+            Input::StoreBack => self.store_is_back(true),
             Input::Persisted { seq, revision } => {
                 let Some(parts) = self.writes.remove(&seq) else { return };
-                self.pause = RETRY_PAUSE_MIN;
-                self.hold(parts.into_iter().map(|(part, fence)| (part, fence, revision)).collect());
+                self.store_is_back(false);
+                for (part, record) in parts {
+                    self.learn(part, revision, record, now);
+                    self.stop_asking(part);
+                    self.settle(part);
+                }
             }
             Input::PersistFailed { seq, error } => {
                 let Some(parts) = self.writes.remove(&seq) else { return };
                 let parts: Vec<Part> = parts.into_iter().map(|(part, _)| part).collect();
                 match error {
                     PersistError::Conflict { .. } | PersistError::Unknown { .. } => self.read_back(parts),
-                    // Nothing was written; read again before the next try, as others may have written by then.
-                    PersistError::Unavailable { .. } | PersistError::Full { .. } => self.read_later(parts, now),
+                    PersistError::Unavailable { .. } | PersistError::Full { .. } => {
+                        // Nothing was written: what this node has it keeps. What it wants is read again before the next
+                        // try, as others may have written by then.
+                        parts.iter().for_each(|part| self.keep(*part, now));
+                        let wanted = parts.into_iter().filter(|part| self.is_asking(*part)).collect();
+                        self.read_later(wanted, now);
+                    }
                 }
             }
             Input::Read { seq, records } => {
                 let Some(parts) = self.reads.remove(&seq) else { return };
-                self.decide(&parts, &records, now);
+                self.store_is_back(false);
+                self.take_read(&parts, records, now);
             }
             Input::ReadFailed { seq } => {
                 let Some(parts) = self.reads.remove(&seq) else { return };
+                // Whether the next owner's record was written is not known and may not be for long. To act on is safe:
+                // if it was, agents and store refuse this node's fence, and the next read says who has it.
+                parts.iter().for_each(|part| self.keep(*part, now));
                 self.read_later(parts, now);
             }
+            Input::Drained { shard } => self.give(shard, now),
         }
+        self.tell_held();
+        self.plan(now);
     }
 
     /// What is to be done next, in this order.
@@ -225,136 +187,147 @@ impl Claims {
 
     /// When [`Self::handle_deadline`] is to be called, and why.
     pub fn deadline(&self) -> Option<(Timestamp, Why)> {
-        self.retry_at.map(|at| (at, Why::Retry))
+        let retry = self.retry_at.map(|at| (at, Why::Retry));
+        let plan = self.plan_at.map(|at| (at, Why::Plan));
+        [retry, plan].into_iter().flatten().min()
     }
 
-    /// Asks the store again if it is time; early, late and repeated calls are harmless.
+    /// Does what is due; early, late and repeated calls are harmless.
     pub fn handle_deadline(&mut self, now: Now) {
         if self.retry_at.is_some_and(|at| at <= now.mono) {
             self.retry_at = None;
             let parts = core::mem::take(&mut self.to_read);
             self.read_back(parts);
         }
+        if self.plan_at.is_some_and(|at| at <= now.mono) {
+            self.plan(now);
+        }
     }
 
-    /// The fence with which this process holds a part; none while it does not.
+    /// The fence with which this process holds a part; none while it does not. A shard that is being handed over is held
+    /// until the store has its next owner.
     pub fn fence_of(&self, part: Part) -> Option<Fence> {
-        match self.parts.get(&part) {
-            Some(State::Held { fence }) => Some(*fence),
-            Some(State::Elsewhere | State::Asking) | None => None,
+        self.parts.get(&part).and_then(|slot| slot.state.fence())
+    }
+
+    /// The latest record of a part that this node knows of.
+    pub fn record_of(&self, part: Part) -> Option<&PartRecord> {
+        self.parts.get(&part).and_then(|slot| slot.stored.as_ref()).map(|(_, record)| record)
+    }
+
+    /// The node next in line for a part, if its owner is known and others live.
+    pub fn standby_of(&self, part: Part) -> Option<NodeId> {
+        let owner = &self.record_of(part)?.node;
+        crate::rendezvous::standby_of(part, owner, &self.live.capacities()).cloned()
+    }
+
+    fn set_live(&mut self, live: Live) {
+        let (old, new) = (self.live.capacities(), live.capacities());
+        self.live = live;
+        if old != new {
+            for (part, slot) in &mut self.parts {
+                slot.rightful = rightful_node(*part, &new).cloned();
+            }
         }
     }
 
-    /// Decides for each part by its record: held, to be taken, or somebody else's.
-    fn decide(&mut self, parts: &[Part], records: &[Stored], now: Now) {
-        let by_key: BTreeMap<&Key, &Stored> = records.iter().map(|stored| (&stored.key, stored)).collect();
-        let (mut held, mut wanted) = (Vec::new(), Vec::new());
-        self.is_superseded |= records.iter().any(|stored| self.is_of_newer_run(stored));
-        for part in parts {
-            let stored = by_key.get(&key_of(*part)).copied();
-            let record = match stored.map(|stored| &stored.record) {
-                None => None,
-                Some(Record::Part(record)) => Some(record),
-                Some(
-                    Record::Cluster(_)
-                    | Record::Authority(_)
-                    | Record::Agent(_)
-                    | Record::Framework(_)
-                    | Record::Tombstone(_)
-                    | Record::Token(_)
-                    | Record::Role(_)
-                    | Record::Node(_),
-                ) => {
-                    self.outputs.push_back(Output::Damaged { part: *part });
-                    self.give_up(*part);
-                    continue;
+    /// Takes a record that was read or watched. Those of other kinds, and of parts that the cluster does not have, are
+    /// ignored.
+    fn take_change(&mut self, stored: Stored, now: Now) {
+        let Some(part) = part_of(&stored.key) else { return };
+        let Some(slot) = self.parts.get_mut(&part) else { return };
+        match stored.record {
+            Record::Part(record) => {
+                self.learn(part, stored.revision, record, now);
+                self.settle(part);
+            }
+            Record::Cluster(_)
+            | Record::Authority(_)
+            | Record::Agent(_)
+            | Record::Framework(_)
+            | Record::Tombstone(_)
+            | Record::Token(_)
+            | Record::Role(_)
+            | Record::Node(_) => {
+                if slot.stored.as_ref().is_none_or(|(revision, _)| *revision < stored.revision) {
+                    slot.is_damaged = true;
+                    self.outputs.push_back(Output::Damaged { part });
+                    self.lose(part, None);
                 }
-            };
-            let revision = stored.map(|stored| stored.revision);
-            match (record, revision) {
-                (Some(record), Some(revision)) if self.is_own(record) => held.push((*part, record.fence, revision)),
-                _ if self.is_to_take(*part, record) => wanted.push((*part, record.map(|it| it.fence), revision)),
-                _ => self.give_up(*part),
             }
         }
-        self.hold(held);
-        self.claim(&wanted, now);
     }
 
-    /// Whether a record names this very process.
-    fn is_own(&self, record: &PartRecord) -> bool {
-        record.node == self.config.node && record.fence.incarnation == self.config.incarnation
-    }
-
-    fn is_of_newer_run(&self, stored: &Stored) -> bool {
-        let Record::Part(record) = &stored.record else { return false };
-        let part = match stored.key {
-            Key::Shard(shard) => Part::Shard(shard),
-            Key::Allocator => Part::Allocator,
-            Key::Cluster
-            | Key::Authority
-            | Key::Agent(_)
-            | Key::Framework(_)
-            | Key::Tombstone(_)
-            | Key::Token(_)
-            | Key::Role(_)
-            | Key::Node(_) => return false,
-        };
-        match self.parts.get(&part) {
-            Some(State::Held { fence }) => {
-                record.node == self.config.node && !self.is_own(record) && record.fence.epoch > fence.epoch
+    fn take_read(&mut self, parts: &[Part], records: Vec<Stored>, now: Now) {
+        for part in parts {
+            self.stop_asking(*part);
+            if let Some(slot) = self.parts.get_mut(part)
+                && !records.iter().any(|stored| stored.key == key_of(*part))
+            {
+                slot.stored = None;
+                self.lose(*part, None);
             }
-            Some(State::Elsewhere | State::Asking) | None => false,
         }
+        records.into_iter().for_each(|stored| self.take_change(stored, now));
+        // What names this process still was not given away.
+        parts.iter().for_each(|part| self.keep(*part, now));
     }
 
-    fn is_to_take(&self, part: Part, record: Option<&PartRecord>) -> bool {
-        if self.is_superseded {
-            return false;
+    /// Keeps the newest record of a part, and counts its moves.
+    fn learn(&mut self, part: Part, revision: u64, record: PartRecord, now: Now) {
+        let Some(slot) = self.parts.get_mut(&part) else { return };
+        if slot.stored.as_ref().is_some_and(|(known, _)| *known >= revision) {
+            return;
         }
-        let is_rightful = rightful_node(part, &self.live) == Some(&self.config.node);
-        match record {
-            None => is_rightful,
-            // An older run of this node is dead for sure. To take its parts moves nothing.
-            Some(record) if record.node == self.config.node => true,
-            Some(record) => is_rightful && !self.live.contains_key(&record.node),
+        if slot.stored.as_ref().is_some_and(|(_, known)| known.fence.epoch != record.fence.epoch) {
+            slot.count_move(now.mono);
         }
+        slot.epoch_floor = slot.epoch_floor.max(record.fence.epoch);
+        slot.is_damaged = false;
+        slot.stored = Some((revision, record));
     }
 
-    fn claim(&mut self, wanted: &[(Part, Option<Fence>, Option<u64>)], now: Now) {
-        for chunk in wanted.chunks(self.config.keys_per_op_max.max(1)) {
-            let (mut op, mut parts) = (StoreOp::default(), Vec::with_capacity(chunk.len()));
-            for (part, old, revision) in chunk {
-                let fence = Fence {
-                    generation: self.config.generation,
-                    epoch: old.map_or(0, |fence| fence.epoch).saturating_add(1),
-                    incarnation: self.config.incarnation,
-                };
-                let why = match old {
-                    Some(_) => Arc::from("its node ended or started anew"),
-                    None => Arc::from("nobody had it"),
-                };
-                let record = PartRecord { node: self.config.node.clone(), fence, since: now.wall, why };
-                op.compares.push(Compare { key: key_of(*part), revision: *revision });
-                op.writes.push(Write::Put(key_of(*part), Record::Part(record)));
-                parts.push((*part, fence));
-                self.give_up(*part);
-                self.parts.insert(*part, State::Asking);
+    /// Acts by the newest record of a part: whoever it names has it.
+    fn settle(&mut self, part: Part) {
+        let Some(slot) = self.parts.get_mut(&part) else { return };
+        let Some((revision, record)) = slot.stored.clone() else { return };
+        let is_own = record.node == self.config.node && record.fence.incarnation == self.config.incarnation;
+        match slot.state.fence() {
+            Some(fence) if is_own && fence == record.fence => {}
+            Some(fence) => {
+                self.is_superseded |= record.node == self.config.node && !is_own && record.fence.epoch > fence.epoch;
+                let fence = record.fence;
+                self.lose(part, Some(record));
+                if is_own {
+                    self.hold(part, fence, revision);
+                }
             }
-            let seq = self.take_seq();
-            self.writes.insert(seq, parts);
-            self.outputs.push_back(Output::Persist { seq, op });
+            None if is_own => self.hold(part, record.fence, revision),
+            None => {}
         }
     }
 
-    fn hold(&mut self, held: Vec<(Part, Fence, u64)>) {
-        let mut shards = Vec::new();
-        let mut allocating = None;
-        for (part, fence, revision) in held {
-            let before = self.parts.insert(part, State::Held { fence });
-            if before == Some(State::Held { fence }) {
-                continue;
-            }
+    fn hold(&mut self, part: Part, fence: Fence, revision: u64) {
+        if let Some(slot) = self.parts.get_mut(&part) {
+            slot.state = State::Held { fence };
+            self.held.push((part, fence, revision));
+        }
+    }
+
+    fn lose(&mut self, part: Part, now_at: Option<PartRecord>) {
+        // What was taken in this turn and lost in it was never told.
+        self.held.retain(|(held, ..)| *held != part);
+        if let Some(slot) = self.parts.get_mut(&part)
+            && slot.state.fence().is_some()
+        {
+            slot.state = State::Elsewhere;
+            self.outputs.push_back(Output::Lost { part, now_at });
+        }
+    }
+
+    fn tell_held(&mut self) {
+        let (mut shards, mut allocating) = (Vec::new(), None);
+        for (part, fence, revision) in core::mem::take(&mut self.held) {
             match part {
                 Part::Shard(shard) => shards.push(OwnedShard { shard, fence, revision }),
                 Part::Allocator => allocating = Some(Output::Allocating { fence, revision }),
@@ -367,10 +340,25 @@ impl Claims {
         self.outputs.extend(allocating);
     }
 
-    fn give_up(&mut self, part: Part) {
-        match self.parts.insert(part, State::Elsewhere) {
-            Some(State::Held { .. }) => self.outputs.push_back(Output::Lost { part }),
-            Some(State::Elsewhere | State::Asking) | None => {}
+    fn is_asking(&self, part: Part) -> bool {
+        self.parts.get(&part).is_some_and(|slot| slot.state == State::Asking)
+    }
+
+    fn stop_asking(&mut self, part: Part) {
+        if let Some(slot) = self.parts.get_mut(&part)
+            && slot.state == State::Asking
+        {
+            slot.state = State::Elsewhere;
+        }
+    }
+
+    fn store_is_back(&mut self, is_told: bool) {
+        self.is_store_away = false;
+        self.pause = RETRY_PAUSE_MIN;
+        if is_told {
+            self.retry_at = None;
+            let parts = core::mem::take(&mut self.to_read);
+            self.read_back(parts);
         }
     }
 
@@ -385,11 +373,22 @@ impl Claims {
     }
 
     fn read_later(&mut self, parts: Vec<Part>, now: Now) {
+        if parts.is_empty() {
+            return;
+        }
         self.to_read.extend(parts);
+        self.to_read.sort_unstable();
+        self.to_read.dedup();
         if self.retry_at.is_none() {
             self.retry_at = Some(now.mono.after(self.pause));
             self.pause = self.pause.doubled().min(RETRY_PAUSE_MAX);
         }
+    }
+
+    fn persist(&mut self, op: StoreOp, parts: Vec<(Part, PartRecord)>) {
+        let seq = self.take_seq();
+        self.writes.insert(seq, parts);
+        self.outputs.push_back(Output::Persist { seq, op });
     }
 
     fn take_seq(&mut self) -> u64 {
@@ -398,10 +397,56 @@ impl Claims {
     }
 }
 
+impl Slot {
+    const fn new() -> Self {
+        Self {
+            state: State::Elsewhere,
+            stored: None,
+            epoch_floor: 0,
+            is_damaged: false,
+            rightful: None,
+            moves: 0,
+            moved_at: Timestamp::ZERO,
+            keep_until: Timestamp::ZERO,
+        }
+    }
+
+    /// When the part has been left alone for long enough after its last move.
+    fn quiet_at(&self) -> Timestamp {
+        let Some(doublings) = self.moves.checked_sub(1) else { return Timestamp::ZERO };
+        let factor = 1_u64.checked_shl(doublings.min(32)).unwrap_or(u64::MAX);
+        self.moved_at.after(Duration(QUIET_MIN.0.saturating_mul(factor)).min(QUIET_MAX))
+    }
+
+    fn count_move(&mut self, now: Timestamp) {
+        if now.since(self.quiet_at()) >= QUIET_MAX {
+            self.moves = 0;
+        }
+        self.moves = self.moves.saturating_add(1);
+        self.moved_at = now;
+    }
+}
+
 /// The key of a part's record.
 pub const fn key_of(part: Part) -> Key {
     match part {
         Part::Shard(shard) => Key::Shard(shard),
         Part::Allocator => Key::Allocator,
+    }
+}
+
+/// The part whose record lies under a key; `None` for keys of other records.
+pub const fn part_of(key: &Key) -> Option<Part> {
+    match key {
+        Key::Shard(shard) => Some(Part::Shard(*shard)),
+        Key::Allocator => Some(Part::Allocator),
+        Key::Cluster
+        | Key::Authority
+        | Key::Agent(_)
+        | Key::Framework(_)
+        | Key::Tombstone(_)
+        | Key::Token(_)
+        | Key::Role(_)
+        | Key::Node(_) => None,
     }
 }

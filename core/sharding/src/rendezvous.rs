@@ -33,12 +33,29 @@ pub enum Part {
 /// assert_eq!(rightful_node(Part::Shard(ShardId(7)), &live), Some(&only));
 /// ```
 pub fn rightful_node(part: Part, live: &LiveNodes) -> Option<&NodeId> {
+    most_drawn(part, live, None)
+}
+
+/// The node next in line for a part: the one that would play it if `owner` were lost.
+///
+/// ```
+/// use muster_model::{NodeId, ShardId};
+/// use muster_sharding::rendezvous::{LiveNodes, Part, standby_of};
+/// let nodes = ["n1", "n2"].map(|name| NodeId::parse(name).unwrap());
+/// let live: LiveNodes = nodes.iter().map(|node| (node.clone(), 4)).collect();
+/// assert_eq!(standby_of(Part::Shard(ShardId(7)), &nodes[0], &live), Some(&nodes[1]));
+/// ```
+pub fn standby_of<'a>(part: Part, owner: &NodeId, live: &'a LiveNodes) -> Option<&'a NodeId> {
+    most_drawn(part, live, Some(owner))
+}
+
+fn most_drawn<'a>(part: Part, live: &'a LiveNodes, without: Option<&NodeId>) -> Option<&'a NodeId> {
     let number = match part {
         Part::Shard(shard) => u64::from(shard.0),
         Part::Allocator => u64::MAX,
     };
     let mut best: Option<(u64, &NodeId)> = None;
-    for (node, capacity) in live {
+    for (node, capacity) in live.iter().filter(|(node, _)| Some(*node) != without) {
         let seed = mix(text_hash(node.as_str()) ^ mix(number));
         let draws = (0..(*capacity).min(CAPACITY_MAX)).map(|unit| mix(seed ^ mix(u64::from(unit).wrapping_add(1))));
         // Two equal numbers are as good as impossible; then the smaller name wins, since nodes come in order.

@@ -378,6 +378,7 @@ fn target_text(to: &Target) -> String {
     match to {
         Target::OwnerOf(agent_id) => format!(">{agent_id}"),
         Target::AllOwners => ">owners".into(),
+        Target::Owner(node) => format!(">owner {node}"),
         Target::HomeOf(id) => format!(">home of {id}"),
         Target::AllHomes => ">homes".into(),
         Target::Allocator => ">allocator".into(),
@@ -422,6 +423,10 @@ fn owner_text(message: &ToOwner) -> String {
         ToOwner::FenceFramework { framework, home_fence } => {
             short(format!("fence {} {}", framework.id, fence_text(home_fence)))
         }
+        ToOwner::Decide { framework_id, home_fence, tasks } => {
+            let tasks = list(tasks.iter().map(|(task_id, agent_id)| format!("{task_id}@{agent_id}")));
+            short(format!("decide {framework_id} {} [{tasks}]", fence_text(home_fence)))
+        }
         ToOwner::RemoveFramework { framework_id, .. } => short(format!("remove {framework_id}")),
         ToOwner::Grants { .. } | ToOwner::Revoke { .. } | ToOwner::BookWanted { .. } => "not a home's to send".into(),
     }
@@ -439,6 +444,9 @@ fn allocator_text(message: &ToAllocator) -> String {
             if *is_active { "active" } else { "inactive" }
         )),
         ToAllocator::Revive { framework_id, roles, .. } => short(format!("revive {framework_id} [{}]", list(roles))),
+        ToAllocator::HomeLost { framework_id, home_fence } => {
+            short(format!("home lost {framework_id} {}", fence_text(home_fence)))
+        }
         ToAllocator::FrameworkRemoved { framework_id } => short(format!("removed {framework_id}")),
         ToAllocator::Agent(_)
         | ToAllocator::AgentInactive { .. }

@@ -6,7 +6,8 @@ use muster_model::store_op::{Key, PersistError, StoreOp, Stored, Write};
 use muster_model::time::Now;
 use muster_model::{Duration, NodeId, ShardId, Timestamp, WallTime};
 use muster_sharding::fence::{ClaimConfig, Claims, Input, Output, RETRY_PAUSE_MAX, RETRY_PAUSE_MIN, Why};
-use muster_sharding::rendezvous::{LiveNodes, Part, rightful_node};
+use muster_sharding::live::Live;
+use muster_sharding::rendezvous::{Part, rightful_node};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -14,8 +15,9 @@ fn node(name: &str) -> NodeId {
     NodeId::parse(name).unwrap()
 }
 
-fn live(names: &[&str]) -> LiveNodes {
-    names.iter().map(|name| (node(name), 1)).collect()
+fn live(names: &[&str]) -> Live {
+    let alone = |name: &&str| Live::alone(node(name), 1, 1).nodes;
+    Live { nodes: names.iter().flat_map(alone).collect(), lost: BTreeMap::new() }
 }
 
 fn at(millis: u64) -> Now {
@@ -193,7 +195,8 @@ fn only_parts_of_dead_nodes_are_taken_and_only_by_the_rightful_one() {
     let others = live(&["b", "c"]);
     second.handle(Input::Loaded { records: store.all(), live: others.clone() }, at(0));
     let said = store.run(&mut second);
-    let due = (0..256).filter(|shard| rightful_node(Part::Shard(ShardId(*shard)), &others) == Some(&node("b")));
+    let due =
+        (0..256).filter(|shard| rightful_node(Part::Shard(ShardId(*shard)), &others.capacities()) == Some(&node("b")));
     assert_eq!(owned_count(&said), due.count());
 }
 
