@@ -4,7 +4,9 @@
 mod accept;
 mod calls;
 mod harness;
+mod homes;
 mod offers;
+mod owners_reset;
 mod props;
 mod session;
 mod store;

@@ -7,12 +7,12 @@ use muster_home_engine::io::{Answer, ConnectionId, Input, Output, RequestId};
 use muster_model::fence::Fence;
 use muster_model::node_message::{NodeMessage, Reconciled, ToHome, ToOwner};
 use muster_model::offer::RescindReason;
-use muster_model::record::Record;
+use muster_model::record::{Record, TombstoneRecord};
 use muster_model::scheduler::{Accept, Event, FrameworkCall, OfferRef, Operation, Subscribe};
 use muster_model::status::{Source, TaskStatus};
-use muster_model::store_op::{Key, PersistError, StoreOp};
+use muster_model::store_op::{Compare, Key, PersistError, StoreOp, Write};
 use muster_model::task::TaskState;
-use muster_model::{AgentId, Duration, FrameworkId, NodeId, OfferId, TaskId, Uuid};
+use muster_model::{AgentId, Duration, FrameworkId, NodeId, OfferId, ShardId, TaskId, Uuid};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -406,12 +406,57 @@ impl Model {
                 self.act(Action::Accept { slot, picks: vec![0], tasks: 2, is_foreign: false })?;
                 if leaves { self.act(Action::Close { slot }) } else { Ok(()) }
             }
+            Action::OwnersReset { owner, shards } => {
+                let owner = NodeId::parse(&format!("n{owner}")).unwrap();
+                let shards = (0..16).filter(|number| shards & (1 << number) != 0).map(ShardId).collect();
+                self.give(Input::OwnersReset { owner, shards, why: "it was lost".into() })
+            }
+            Action::Elsewhere { slot, is_removal, is_told } => {
+                let Some(id) = self.clients[slot].id.clone() else { return Ok(()) };
+                self.write_elsewhere(&id, is_removal);
+                if is_told { self.news_of(&id) } else { Ok(()) }
+            }
+            Action::News { slot } => match self.clients[slot].id.clone() {
+                Some(id) => self.news_of(&id),
+                None => Ok(()),
+            },
+            Action::Nodes { mask, carries } => {
+                let live = (0..3u8).filter(|bit| *bit == 1 || mask & (1 << bit) != 0);
+                let live = live.map(|bit| NodeId::parse(&format!("n{bit}")).unwrap()).collect();
+                self.give(Input::NodesChanged { live, carries_dead_homes: carries })
+            }
+            Action::AllocatorReset => self.give(Input::AllocatorReset),
             Action::DemandWanted => {
                 self.give(Input::FromNode(ToHome::DemandWanted { allocator_fence: Fence::default() }))
             }
             Action::Pass { secs } => self.pass(u64::from(secs)),
             Action::Restart { is_written } => self.restart(is_written),
         }
+    }
+
+    /// Another node writes the framework's record, or its tombstone.
+    fn write_elsewhere(&mut self, id: &FrameworkId, is_removal: bool) {
+        let key = Key::Framework(id.clone());
+        let Some((revision, Record::Framework(record))) = self.world.store.records.get(&key).cloned() else { return };
+        let compares = vec![Compare { key: key.clone(), revision: Some(revision) }];
+        let writes = if is_removal {
+            let (info, registered) = (record.info.clone(), record.registered);
+            let tombstone = TombstoneRecord { info, registered, removed: self.world.now.wall, why: "test".into() };
+            vec![Write::Delete(key), Write::Put(Key::Tombstone(id.clone()), Record::Tombstone(tombstone))]
+        } else {
+            let mut record = record;
+            record.home.node = NodeId::parse("n2").unwrap();
+            record.home.fence = Fence { epoch: record.home.fence.epoch + 1, incarnation: 9000, ..record.home.fence };
+            vec![Write::Put(key, Record::Framework(record))]
+        };
+        self.world.store.perform(&StoreOp { compares, writes }).unwrap();
+    }
+
+    fn news_of(&mut self, id: &FrameworkId) -> Result<(), TestCaseError> {
+        for stored in self.world.store.read(&[Key::Framework(id.clone()), Key::Tombstone(id.clone())]) {
+            self.give(Input::RecordChanged(stored))?;
+        }
+        Ok(())
     }
 
     fn pass(&mut self, secs: u64) -> Result<(), TestCaseError> {
@@ -485,6 +530,11 @@ impl Model {
 
     /// The store is well and time passes: everything that was begun ends.
     fn settle_all(&mut self) -> Result<(), TestCaseError> {
+        for stored in self.world.store.all() {
+            self.give(Input::RecordChanged(stored))?;
+        }
+        let live = BTreeSet::from([NodeId::parse("n1").unwrap()]);
+        self.give(Input::NodesChanged { live, carries_dead_homes: true })?;
         for _ in 0..20 {
             while !self.store_work.is_empty() {
                 self.store_answers(&Outcome::Done)?;

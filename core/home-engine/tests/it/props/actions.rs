@@ -56,6 +56,26 @@ pub(super) enum Action {
         pick: usize,
         is_end: bool,
     },
+    /// Shards got a new owner.
+    OwnersReset {
+        owner: u8,
+        shards: u16,
+    },
+    /// Another node swaps the framework to itself, or removes it; the news of it comes now or at the end.
+    Elsewhere {
+        slot: usize,
+        is_removal: bool,
+        is_told: bool,
+    },
+    /// The store's news of what it holds of a framework, however old or often.
+    News {
+        slot: usize,
+    },
+    Nodes {
+        mask: u8,
+        carries: bool,
+    },
+    AllocatorReset,
     DemandWanted,
     Pass {
         secs: u8,
@@ -108,6 +128,12 @@ pub(super) fn actions() -> impl Strategy<Value = Action> {
             .prop_map(|(slot, pick, is_end)| Action::AgentSpeaks { slot, pick, is_end }),
         2 => (slot_again, any::<bool>()).prop_map(|(slot, leaves)| Action::Rush { slot, leaves }),
         1 => Just(Action::DemandWanted),
+        1 => Just(Action::AllocatorReset),
+        2 => (0..3u8, any::<u16>()).prop_map(|(owner, shards)| Action::OwnersReset { owner, shards }),
+        1 => (0..3usize, prop::bool::weighted(0.2), any::<bool>())
+            .prop_map(|(slot, is_removal, is_told)| Action::Elsewhere { slot, is_removal, is_told }),
+        1 => (0..3usize).prop_map(|slot| Action::News { slot }),
+        1 => (0..8u8, any::<bool>()).prop_map(|(mask, carries)| Action::Nodes { mask, carries }),
         2 => (0..40u8).prop_map(|secs| Action::Pass { secs }),
         1 => any::<bool>().prop_map(|is_written| Action::Restart { is_written }),
     ]
