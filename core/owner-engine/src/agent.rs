@@ -83,6 +83,10 @@ pub(crate) struct Agent {
     last_sequence: u64,
     /// Kills that came while the agent was away.
     pub(crate) kills: BTreeSet<TaskKey>,
+    /// Tasks that homes ask about, with the fence of the one that asks: answered once the agent has reported.
+    pub(crate) undecided: BTreeMap<TaskKey, Fence>,
+    /// Its shard is about to be handed over: nothing new is ordered or granted on it.
+    pub(crate) is_draining: bool,
     acknowledged: VecDeque<(FrameworkId, TaskId, Uuid)>,
     pub(crate) ratchet: Option<Ratchet>,
     /// Where the agent's journal was seen at the latest.
@@ -123,6 +127,8 @@ impl Agent {
             flight: BTreeMap::new(),
             last_sequence: 0,
             kills: BTreeSet::new(),
+            undecided: BTreeMap::new(),
+            is_draining: false,
             acknowledged: VecDeque::new(),
             ratchet: None,
             journal_seen: 0,
@@ -165,7 +171,11 @@ impl Agent {
 
     /// Whether offers may be made on it.
     pub(crate) fn is_offerable(&self) -> bool {
-        self.connected().is_some() && self.is_admitted_active() && !self.record.is_deactivated && self.doubt.is_none()
+        self.connected().is_some()
+            && self.is_admitted_active()
+            && !self.record.is_deactivated
+            && !self.is_draining
+            && self.doubt.is_none()
     }
 
     pub(crate) fn presence(&self) -> Presence {

@@ -1,10 +1,11 @@
 //! The owner as a whole: what it holds, where each input goes, and which shards it acts for.
 
 use crate::agent::Agent;
+use crate::drain::Draining;
 use crate::framework::Framework;
 use crate::grant::LateOffers;
 use crate::index::{GrantIndex, TaskIndex};
-use crate::io::{Input, NoteLevel, Output, OwnerConfig, SessionId, TakenShard};
+use crate::io::{Input, NoteLevel, Output, OwnerConfig, SessionId, TakenShard, Whereabouts};
 use crate::order::Waiting;
 use crate::outbox::Outbox;
 use crate::shown::Shown;
@@ -14,7 +15,9 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use muster_model::agent_message::ToAgent;
 use muster_model::fence::Fence;
+use muster_model::framework::FrameworkBrief;
 use muster_model::node_message::ToOwner;
 use muster_model::record::{AgentRecord, Record};
 use muster_model::store_op::Stored;
@@ -27,6 +30,10 @@ use muster_model::{AgentId, FrameworkId, Rng, ShardId, Timestamp};
 pub enum Why {
     /// An order has waited long enough for its grants.
     OrderWaits,
+    /// An order for a shard that is to be handed over was held back long enough.
+    OrderHeld,
+    /// A shard that is to be handed over has waited long enough for its agents.
+    DrainOver,
     /// An agent may have been silent for too long.
     AgentSilent,
     /// An agent was welcomed and its picture is late.
@@ -74,6 +81,9 @@ pub struct OwnerEngine {
     pub(crate) grants: GrantIndex,
     pub(crate) allocator_fence: Fence,
     pub(crate) waiting: VecDeque<Waiting>,
+    /// Orders for agents of draining shards.
+    pub(crate) held: VecDeque<Waiting>,
+    pub(crate) draining: BTreeMap<ShardId, Draining>,
     pub(crate) late_offers: LateOffers,
     pub(crate) silence: Silence,
     pub(crate) store: StoreRetry,
@@ -102,6 +112,8 @@ impl OwnerEngine {
             grants: GrantIndex::default(),
             allocator_fence: Fence::default(),
             waiting: VecDeque::new(),
+            held: VecDeque::new(),
+            draining: BTreeMap::new(),
             late_offers: LateOffers::default(),
             silence: Silence::default(),
             store: StoreRetry::default(),
@@ -116,12 +128,13 @@ impl OwnerEngine {
     /// Takes one input. Never fails: what is wrong with it becomes an output that says so.
     pub fn handle(&mut self, input: Input, now: Now) {
         match input {
-            Input::ShardsTaken { shards, agents, removed_frameworks, frameworks: _ } => {
-                self.take_shards(shards, agents, removed_frameworks, now);
+            Input::ShardsTaken { shards, agents, removed_frameworks, frameworks } => {
+                self.take_frameworks(removed_frameworks, frameworks);
+                self.take_shards(shards, agents, now);
             }
-            Input::ShardLost { shard, now_at: _ } => self.lose_shard(shard),
-            Input::Drain { shard } => self.outbox.push(Output::Drained { shard }),
-            Input::Undrain { .. } => {}
+            Input::ShardLost { shard, now_at } => self.lose_shard(shard, now_at.as_ref()),
+            Input::Drain { shard } => self.drain_shard(shard, now),
+            Input::Undrain { shard } => self.undrain_shard(shard, now),
             Input::AgentAdmitted(stored) => self.take_agent_record(stored, now),
             Input::SessionOpened { session, agent_id, certificate, peer, hello } => {
                 self.open_session(session, agent_id, certificate, peer, hello, now);
@@ -133,6 +146,7 @@ impl OwnerEngine {
             Input::Persisted { seq, revision } => self.persisted(seq, revision, now),
             Input::PersistFailed { seq, error } => self.persist_failed(seq, &error, now),
         }
+        self.tell_drained(now);
     }
 
     /// The next thing to do, in the order in which it must be done.
@@ -145,7 +159,9 @@ impl OwnerEngine {
         let order = self.waiting.front().map(|waiting| (waiting.until, Why::OrderWaits));
         let silent = self.silence.due(self.config.agent_timeout, &self.store).map(|due| (due, Why::AgentSilent));
         let timer = self.timers.first();
-        [order, silent, timer].into_iter().flatten().min()
+        let held = self.held.front().map(|held| (held.until, Why::OrderHeld));
+        let drain = self.drain_due().map(|due| (due, Why::DrainOver));
+        [order, silent, timer, held, drain].into_iter().flatten().min()
     }
 
     /// Does what is due. Early, late and repeated calls are harmless.
@@ -164,10 +180,11 @@ impl OwnerEngine {
                 Why::EndingAwaited => self.look_at_ending(&agent_id),
                 Why::StoreRetry => self.settle_picture(&agent_id, now),
                 // Not kept among the timers.
-                Why::OrderWaits | Why::AgentSilent => {}
+                Why::OrderWaits | Why::OrderHeld | Why::DrainOver | Why::AgentSilent => {}
             }
         }
         self.mark_silent(now);
+        self.tell_drained(now);
     }
 
     /// All that readers see, as of now. The same value until something changes.
@@ -188,7 +205,9 @@ impl OwnerEngine {
             ToOwner::ReconcileTask { framework, home_fence, request, task_id, agent_id } => {
                 self.reconcile_task(framework, home_fence, request, task_id, agent_id, now);
             }
-            ToOwner::Decide { .. } => {}
+            ToOwner::Decide { framework_id, home_fence, tasks } => {
+                self.decide(&framework_id, home_fence, tasks, now);
+            }
             ToOwner::FenceFramework { framework, home_fence } => self.fence_framework(framework, home_fence),
             ToOwner::RemoveFramework { framework_id, home_fence } => {
                 self.remove_framework(&framework_id, home_fence, now);
@@ -199,11 +218,17 @@ impl OwnerEngine {
         }
     }
 
-    fn take_shards(&mut self, shards: Vec<TakenShard>, agents: Vec<Stored>, removed: Vec<FrameworkId>, now: Now) {
+    fn take_frameworks(&mut self, removed: Vec<FrameworkId>, frameworks: Vec<(FrameworkBrief, Fence)>) {
         for framework_id in removed {
             self.frameworks.remove(&framework_id);
             self.removed.insert(framework_id);
         }
+        for (brief, home_fence) in frameworks {
+            self.take_home_fence(brief, home_fence);
+        }
+    }
+
+    fn take_shards(&mut self, shards: Vec<TakenShard>, agents: Vec<Stored>, now: Now) {
         for taken in shards {
             match self.shards.get(&taken.shard) {
                 Some(known) if known.fence > taken.fence => {
@@ -214,7 +239,7 @@ impl OwnerEngine {
                 }
                 Some(known) if known.fence == taken.fence => {}
                 // What the shard was under an older fence is void: its agents are met anew.
-                Some(_) | None => self.lose_shard(taken.shard),
+                Some(_) | None => self.lose_shard(taken.shard, None),
             }
             self.shards.insert(taken.shard, taken);
         }
@@ -223,26 +248,33 @@ impl OwnerEngine {
         }
     }
 
-    fn lose_shard(&mut self, shard: ShardId) {
+    fn lose_shard(&mut self, shard: ShardId, now_at: Option<&Whereabouts>) {
         if self.shards.remove(&shard).is_none() {
             return;
         }
+        self.draining.remove(&shard);
         let ids: Vec<_> = self.agents.values().filter(|a| a.shard == shard).map(|a| a.id().clone()).collect();
         for agent_id in ids {
-            self.forget_agent(&agent_id);
+            self.forget_agent(&agent_id, now_at);
         }
-        // Orders for its agents are the next owner's to answer: nothing of theirs was sent.
+        // Orders for its agents are the next owner's to answer, whom the home asks: nothing of theirs was sent.
         let (config, shards) = (&self.config, &self.shards);
-        self.waiting.retain(|waiting| shards.contains_key(&ShardId::of(&waiting.order.agent_id, config.shard_count)));
+        let is_ours =
+            |waiting: &Waiting| shards.contains_key(&ShardId::of(&waiting.order.agent_id, config.shard_count));
+        self.waiting.retain(is_ours);
+        self.held.retain(is_ours);
     }
 
-    /// Lets go of an agent without saying anything about it: it is another owner's now.
-    fn forget_agent(&mut self, agent_id: &AgentId) {
+    /// Lets go of an agent without saying anything about it: it is another owner's now, where it is sent if that is known.
+    fn forget_agent(&mut self, agent_id: &AgentId, now_at: Option<&Whereabouts>) {
         self.unwatch(agent_id);
         let Some(mut agent) = self.agents.remove(agent_id) else { return };
         self.timers.clear_all(&mut agent);
         if let Some(session) = agent.session() {
             self.sessions.remove(&session);
+            if let Some(Whereabouts { fence, address }) = now_at {
+                self.outbox.agent(session, ToAgent::Referral { fence: *fence, address: address.clone() });
+            }
             self.outbox.close(session, format!("this node does not own shard {} any more", agent.shard));
         }
         if let Some((seq, _)) = agent.write.take() {
@@ -288,7 +320,10 @@ impl OwnerEngine {
 
     fn add_agent(&mut self, record: AgentRecord, revision: u64, shard: (ShardId, Fence), now: Now) {
         let id = record.id.clone();
-        let agent = Agent::new(record, revision, shard, (now.mono, now.wall));
+        // Its silence counts from now, whatever the last owner knew: an agent of a taken shard that does not come back
+        // counts as unreachable one timeout after the take-over.
+        let mut agent = Agent::new(record, revision, shard, (now.mono, now.wall));
+        agent.is_draining = self.draining.contains_key(&agent.shard);
         if agent.is_admitted_active() {
             self.silence.admitted = self.silence.admitted.saturating_add(1);
             self.unreported.insert(id.clone());

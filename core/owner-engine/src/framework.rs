@@ -13,6 +13,7 @@ use muster_model::agent_message::OrderKind;
 use muster_model::fence::Fence;
 use muster_model::framework::FrameworkBrief;
 use muster_model::node_message::{ToAllocator, ToHome};
+use muster_model::offer::{Grant, RescindReason};
 use muster_model::status::{Reason, Source, TaskStatus};
 use muster_model::task::TaskState;
 use muster_model::time::Now;
@@ -80,8 +81,21 @@ impl OwnerEngine {
         }
         framework.home_fence = Some(home_fence);
         framework.sequences = Sequences::default();
-        self.void_grants_below(framework_id, home_fence);
+        self.void_grants_of(framework_id, |grant| grant.home_fence < home_fence, None);
         true
+    }
+
+    /// Takes the fence that the store has for a framework's home: an older home is not obeyed from now on. What the home
+    /// itself said under the same fence is newer than the store's words.
+    pub(crate) fn take_home_fence(&mut self, brief: FrameworkBrief, home_fence: Fence) {
+        if self.removed.contains(&brief.id) {
+            return;
+        }
+        let known = self.frameworks.get(&brief.id).and_then(|framework| framework.home_fence);
+        if known.is_none_or(|known| known < home_fence) {
+            self.meet_framework(&brief);
+            let _is_newer = self.obeys_home(&brief.id, home_fence);
+        }
     }
 
     /// Learns of a framework from its home, whose word on capabilities is the newest.
@@ -110,8 +124,13 @@ impl OwnerEngine {
         if !is_known {
             self.meet_framework(&brief);
         }
+        let is_said_again = self.frameworks.get(&framework_id).is_some_and(|f| f.home_fence == Some(home_fence));
         if !self.obeys_home(&framework_id, home_fence) {
             return;
+        }
+        if is_said_again {
+            // Something between the home and us was lost. An offer that the home still counts on is rescinded.
+            self.void_grants_of(&framework_id, |_| true, Some(RescindReason::OwnerLost));
         }
         self.meet_framework(&brief);
         let tasks = self.tasks.of(&framework_id);
@@ -128,14 +147,19 @@ impl OwnerEngine {
         }
     }
 
-    /// The framework's grants of older home fences are void.
-    fn void_grants_below(&mut self, framework_id: &FrameworkId, home_fence: Fence) {
+    /// Takes those of the framework's grants out of the books that are void, and says so.
+    fn void_grants_of(
+        &mut self,
+        framework_id: &FrameworkId,
+        is_void: impl Fn(&Grant) -> bool,
+        reason: Option<RescindReason>,
+    ) {
         let mut closed = Vec::new();
         for (agent_id, offer_id) in self.grants.of(framework_id) {
             let grant = self.agents.get(&agent_id).and_then(|agent| agent.book.grants().get(&offer_id));
-            if grant.is_some_and(|grant| grant.home_fence < home_fence) {
+            if grant.is_some_and(&is_void) {
                 self.close_grant(&agent_id, offer_id);
-                closed.push(unused(agent_id, offer_id, None));
+                closed.push(unused(agent_id, offer_id, reason));
             }
         }
         if !closed.is_empty() {
@@ -148,16 +172,9 @@ impl OwnerEngine {
             return;
         }
         self.removed.insert(framework_id.clone());
-        let mut closed = Vec::new();
-        for (agent_id, offer_id) in self.grants.of(framework_id) {
-            if self.close_grant(&agent_id, offer_id).is_some() {
-                closed.push(unused(agent_id, offer_id, None));
-            }
-        }
-        if !closed.is_empty() {
-            self.outbox.allocator(ToAllocator::Closed(closed));
-        }
+        self.void_grants_of(framework_id, |_| true, None);
         self.waiting.retain(|waiting| waiting.order.framework.id != *framework_id);
+        self.held.retain(|held| held.order.framework.id != *framework_id);
         let mut agents = BTreeSet::new();
         for (task_id, agent_id) in self.tasks.of(framework_id) {
             self.end_with_framework(&(framework_id.clone(), task_id), &agent_id, now);

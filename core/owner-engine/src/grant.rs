@@ -53,20 +53,29 @@ impl OwnerEngine {
             return;
         }
         let mut closed = Vec::new();
+        let mut misjudged = BTreeSet::new();
+        let held = self.held_offers();
         for grant in grants {
             let (agent_id, offer_id) = (grant.agent_id.clone(), grant.offer_id);
-            if let Err(reason) = self.enter_grant(grant) {
+            if let Err(reason) = self.enter_grant(grant, &held) {
+                if reason == Some(RescindReason::NotFree) {
+                    misjudged.insert(agent_id.clone());
+                }
                 closed.push(unused(agent_id, offer_id, reason));
             }
         }
         if !closed.is_empty() {
             self.outbox.allocator(ToAllocator::Closed(closed));
         }
+        for agent in misjudged.iter().filter_map(|agent_id| self.agents.get(agent_id)) {
+            // A message of the last owner may have come to the allocator after our book: the truth again.
+            self.outbox.allocator(ToAllocator::Agent(agent.to_book()));
+        }
         self.retry_orders(now);
     }
 
     /// Enters one grant in the book, or says why it is void. No reason means that its framework has no use for it.
-    fn enter_grant(&mut self, grant: Grant) -> Result<(), Option<RescindReason>> {
+    fn enter_grant(&mut self, grant: Grant, held: &BTreeSet<OfferId>) -> Result<(), Option<RescindReason>> {
         let is_of_old_home = match self.frameworks.get(&grant.framework_id).and_then(|framework| framework.home_fence) {
             Some(known) => grant.home_fence < known,
             None => false,
@@ -80,7 +89,10 @@ impl OwnerEngine {
         if agent.connected().is_none() {
             return Err(Some(RescindReason::AgentDisconnected));
         }
-        if !agent.is_offerable() {
+        if agent.is_draining && !held.contains(&grant.offer_id) {
+            return Err(Some(RescindReason::OwnerLost));
+        }
+        if !agent.is_offerable() && !agent.is_draining {
             return Err(Some(RescindReason::AgentRemoved));
         }
         if agent.book.grants().contains_key(&grant.offer_id) {
@@ -109,26 +121,31 @@ impl OwnerEngine {
         if !self.take_allocator_fence(allocator_fence) {
             return;
         }
-        let closed: Vec<_> = offers
-            .into_iter()
-            .map(|(agent_id, offer_id)| {
-                // One that is not there was consumed, which was said before, or never came: free either way.
-                self.close_grant(&agent_id, offer_id);
-                unused(agent_id, offer_id, None)
-            })
-            .collect();
+        let held = self.held_offers();
+        let mut closed = Vec::new();
+        for (agent_id, offer_id) in offers.into_iter().filter(|(_, offer_id)| !held.contains(offer_id)) {
+            // One that is not there was consumed, which was said before, or never came: free either way.
+            self.close_grant(&agent_id, offer_id);
+            closed.push(unused(agent_id, offer_id, None));
+        }
         if !closed.is_empty() {
             self.outbox.allocator(ToAllocator::Closed(closed));
         }
     }
 
+    /// Tells the whole book. An allocator that asks again under its fence still counts on its grants, so the book holds
+    /// them; a newer one begins without any.
     pub(crate) fn send_books(&mut self, allocator_fence: Fence) {
         if !self.take_allocator_fence(allocator_fence) {
             return;
         }
-        self.void_all_grants();
-        for agent in self.agents.values().filter(|agent| agent.has_reported && agent.is_admitted_active()) {
-            self.outbox.allocator(ToAllocator::Agent(agent.to_book()));
+        for agent in self.agents.values() {
+            if !agent.is_admitted_active() {
+                // What was said of it when it was lost may not have arrived.
+                self.outbox.allocator(ToAllocator::AgentRemoved { agent_id: agent.id().clone() });
+            } else if agent.has_reported {
+                self.outbox.allocator(ToAllocator::Agent(agent.to_book()));
+            }
         }
     }
 

@@ -7,6 +7,8 @@
 //! - of each agent, used (orders in flight included) + granted + free = total;
 //! - a grant is consumed, closed or void exactly once;
 //! - an order is sent again only under the fence of its first sending;
+//! - a task that a home asks about is told as never arrived only after its agent's picture, and once;
+//! - nothing is ordered on an agent between the drain of its shard and the hand-over;
 //! - an update that its framework did not acknowledge is forwarded as often as the agent sends it;
 //! - a mark in the store comes before anybody sees it.
 #![no_std]
@@ -15,6 +17,8 @@ extern crate alloc;
 pub mod admission;
 mod agent;
 mod book;
+mod decide;
+mod drain;
 mod engine;
 mod framework;
 mod grant;

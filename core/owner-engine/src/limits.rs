@@ -9,6 +9,14 @@ pub const ORDER_WAIT: Duration = Duration::from_secs(1);
 /// Orders that wait for grants, over all agents. One more is refused at once.
 pub const ORDERS_WAITING_MAX: usize = 16_384;
 
+/// How long a shard that is to be handed over waits for agents to take what was ordered. An agent answers within a round
+/// trip and a disk sync; whoever is slower tells the next owner by its picture.
+pub const DRAIN_WAIT: Duration = Duration::from_secs(1);
+
+/// How long an order for an agent of such a shard is held back; then it is refused. Longer than a hand-over takes with a
+/// store that answers. Those of waiting orders and these together are at most [`ORDERS_WAITING_MAX`].
+pub const ORDER_HOLD: Duration = Duration::from_secs(5);
+
 /// Offers whose order gave up waiting: if their grant comes later it is closed at once. The oldest is forgotten.
 pub const LATE_OFFERS_MAX: usize = 16_384;
 
@@ -24,6 +32,10 @@ pub const GRANTS_PER_AGENT_MAX: usize = 4_096;
 
 /// Kills remembered for an agent that is away. One more is dropped with a note; the framework asks again.
 pub const KILLS_REMEMBERED_MAX: usize = 8_192;
+
+/// Tasks of one agent that homes ask about before it has reported. One more is not answered, with a note; the framework's
+/// reconciliation asks again. As many as the agent may have tasks.
+pub const UNDECIDED_PER_AGENT_MAX: usize = TASKS_PER_AGENT_MAX;
 
 /// Acknowledged updates remembered per agent, so that one that comes again is acknowledged without the framework. A
 /// forgotten one goes to the framework once more.
@@ -67,5 +79,6 @@ pub const MASS_LOSS_MIN: usize = 20;
 pub const MASS_LOSS_SHARE: usize = 10;
 
 const _: () = assert!(HISTORY_MAX >= 2, "the first and the newest line are kept");
+const _: () = assert!(ORDER_HOLD.0 > DRAIN_WAIT.0, "a hand-over that ends well loses no held order by time");
 const _: () = assert!(STATUSES_MAX >= 2, "the first and the newest status are kept");
 const _: () = assert!(MASS_LOSS_MIN >= MASS_LOSS_SHARE, "one agent alone is no mass");

@@ -7,7 +7,9 @@ use crate::book::part_of;
 use crate::engine::OwnerEngine;
 use crate::grant::unused;
 use crate::io::NoteLevel;
-use crate::limits::{KILLS_REMEMBERED_MAX, ORDER_WAIT, ORDERS_IN_FLIGHT_MAX, ORDERS_WAITING_MAX, TASKS_PER_AGENT_MAX};
+use crate::limits::{
+    KILLS_REMEMBERED_MAX, ORDER_HOLD, ORDER_WAIT, ORDERS_IN_FLIGHT_MAX, ORDERS_WAITING_MAX, TASKS_PER_AGENT_MAX,
+};
 use crate::task::{Entry, TaskKey};
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -48,6 +50,9 @@ pub enum OrderError {
     /// The agent has no session, or has not said yet what it runs.
     #[error("Agent disconnected")]
     AgentDisconnected,
+    /// The agent's shard is about to get another owner, and that took longer than an order is held back.
+    #[error("Agent is being handed over to another control-plane node")]
+    HandedOver,
     /// The agent's journal is in doubt.
     #[error("Agent launches nothing until an operator decides: {why}")]
     AgentInDoubt {
@@ -112,7 +117,9 @@ impl OrderError {
     fn outcome(&self) -> (TaskState, Reason) {
         match self {
             Self::AgentRemoved => (TaskState::Dropped, Reason::AgentRemoved),
-            Self::AgentDisconnected | Self::AgentInDoubt { .. } => (TaskState::Dropped, Reason::AgentDisconnected),
+            Self::AgentDisconnected | Self::HandedOver | Self::AgentInDoubt { .. } => {
+                (TaskState::Dropped, Reason::AgentDisconnected)
+            }
             Self::FrameworkRemoved => (TaskState::Dropped, Reason::FrameworkRemoved),
             Self::OfferNotValid { .. }
             | Self::OfferNotTheirs { .. }
@@ -145,15 +152,29 @@ impl OwnerEngine {
             self.outbox.note(NoteLevel::Warn, Some(&order.agent_id), "an order came again and was ignored", detail);
             return;
         }
-        if self.misses_grants(&order) && self.waiting.len() < ORDERS_WAITING_MAX {
+        for task in &order.tasks {
+            // Whatever was asked about an earlier order with this id: this one is decided for itself.
+            self.forget_question(&order.agent_id, &(framework_id.clone(), task.id.clone()));
+        }
+        let may_wait = self.waiting.len().saturating_add(self.held.len()) < ORDERS_WAITING_MAX;
+        if self.must_hold(&order) && may_wait {
+            self.held.push_back(Waiting { until: now.mono.after(ORDER_HOLD), order });
+            return;
+        }
+        if self.misses_grants(&order) && may_wait {
             self.waiting.push_back(Waiting { until: now.mono.after(ORDER_WAIT), order });
             return;
         }
         self.place(order, now);
     }
 
+    /// Whether an order that launches the task waits for its grants or is held back.
+    pub(crate) fn is_waiting(&self, key: &TaskKey) -> bool {
+        self.waiting.iter().chain(&self.held).any(|waiting| waiting.launches(key))
+    }
+
     /// Whether the order may be whole once a batch on its way has come.
-    fn misses_grants(&self, order: &HomeOrder) -> bool {
+    pub(crate) fn misses_grants(&self, order: &HomeOrder) -> bool {
         let Some(agent) = self.agents.get(&order.agent_id) else { return false };
         agent.connected().is_some() && order.offers.iter().any(|offer| !agent.book.grants().contains_key(offer))
     }
@@ -172,8 +193,12 @@ impl OwnerEngine {
     /// Settles the orders that have waited long enough.
     pub(crate) fn expire_orders(&mut self, now: Now) {
         while self.waiting.front().is_some_and(|waiting| waiting.until <= now.mono) {
-            let Some(waiting) = self.waiting.pop_front() else { return };
+            let Some(waiting) = self.waiting.pop_front() else { break };
             self.place(waiting.order, now);
+        }
+        while self.held.front().is_some_and(|held| held.until <= now.mono) {
+            let Some(held) = self.held.pop_front() else { return };
+            self.place(held.order, now);
         }
     }
 
@@ -186,10 +211,17 @@ impl OwnerEngine {
                 self.waiting.push_back(waiting);
             }
         }
+        for held in core::mem::take(&mut self.held) {
+            if held.order.agent_id == *agent_id {
+                self.place(held.order, now);
+            } else {
+                self.held.push_back(held);
+            }
+        }
     }
 
     /// Performs an order or refuses it; either way its grants are used up.
-    fn place(&mut self, order: HomeOrder, now: Now) {
+    pub(crate) fn place(&mut self, order: HomeOrder, now: Now) {
         if !self.obeys_home(&order.framework.id, order.home_fence) {
             return;
         }
@@ -207,6 +239,9 @@ impl OwnerEngine {
         }
         if agent.connected().is_none() {
             return Err(OrderError::AgentDisconnected);
+        }
+        if agent.is_draining && !order.tasks.is_empty() {
+            return Err(OrderError::HandedOver);
         }
         if let (Some(why), false) = (&agent.doubt, order.tasks.is_empty()) {
             return Err(OrderError::AgentInDoubt { why: why.clone() });
@@ -501,7 +536,7 @@ impl OwnerEngine {
         if !self.obeys_home(&key.0, fence) {
             return;
         }
-        let is_waiting = self.waiting.iter().any(|waiting| waiting.launches(&key));
+        let is_waiting = self.is_waiting(&key);
         let Some(agent) = self.agents.get_mut(agent_id) else {
             self.outbox.note(
                 NoteLevel::Debug,
@@ -511,7 +546,7 @@ impl OwnerEngine {
             );
             return;
         };
-        if agent.connected().is_none() || is_waiting {
+        if agent.connected().is_none() || agent.is_draining || is_waiting {
             // Kept for the agent's return or the launch, whether or not the task is known yet.
             let may_have_it = agent.tasks.contains_key(&key) || !agent.has_reported || is_waiting;
             if may_have_it && agent.is_admitted_active() && agent.kills.len() < KILLS_REMEMBERED_MAX {

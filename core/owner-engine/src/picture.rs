@@ -112,6 +112,7 @@ impl OwnerEngine {
         for key in &findings.missing {
             self.task_is_missing(agent_id, key, now);
         }
+        self.settle_undecided(agent_id, now);
         match occasion {
             Occasion::Return => self.tell_return(agent_id, now),
             Occasion::Session | Occasion::Asked => {}
@@ -341,8 +342,8 @@ impl OwnerEngine {
         }
     }
 
-    fn send_remembered_kills(&mut self, agent_id: &AgentId, now: Now) {
-        let Some(agent) = self.agents.get_mut(agent_id) else { return };
+    pub(crate) fn send_remembered_kills(&mut self, agent_id: &AgentId, now: Now) {
+        let Some(agent) = self.agents.get_mut(agent_id).filter(|agent| !agent.is_draining) else { return };
         for key in core::mem::take(&mut agent.kills) {
             if let Some(entry) = agent.tasks.get_mut(&key).filter(|entry| !entry.state().is_terminal()) {
                 entry.happened(now.wall, "kill sent to the agent, which is back");

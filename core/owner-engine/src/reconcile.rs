@@ -66,7 +66,7 @@ impl OwnerEngine {
                 return Reconciled::Status(entry.retold(Reason::Reconciliation, LATEST, now.wall));
             }
         }
-        if self.waiting.iter().any(|waiting| waiting.launches(&key)) {
+        if self.is_waiting(&key) {
             return Reconciled::Undecided;
         }
         let Some(agent_id) = agent_id else {

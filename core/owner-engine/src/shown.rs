@@ -93,6 +93,13 @@ impl Shown {
         self.unreachable.remove(framework_id).unwrap_or_default()
     }
 
+    /// A task of the agent that has ended for good and is still remembered.
+    pub(crate) fn completed(&self, key: &TaskKey, agent_id: &AgentId) -> Option<&TaskView> {
+        let list = self.completed.get(&key.0)?;
+        let view = list.iter().rev().find(|view| view.task.id == key.1 && view.task.agent_id == *agent_id);
+        view.map(Arc::as_ref)
+    }
+
     /// Forgets the ended tasks of a framework.
     pub(crate) fn forget(&mut self, framework_id: &FrameworkId) {
         self.completed.remove(framework_id);

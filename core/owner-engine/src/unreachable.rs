@@ -69,7 +69,7 @@ impl StoreRetry {
 
 /// How an agent is lost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Loss {
+pub(crate) enum Loss {
     Unreachable { since: WallTime },
     Gone,
 }
@@ -243,11 +243,15 @@ impl OwnerEngine {
         }
         let hostname = agent.info.hostname.clone();
         let tasks = agent.forget_work();
+        let undecided = core::mem::take(&mut agent.undecided);
         agent.has_reported = false;
         self.unreported.remove(agent_id);
         for (key, entry) in tasks {
             self.tasks.remove(&key, agent_id);
             self.lose_task(&key, entry, agent_id, loss, &hostname, now);
+        }
+        for (key, home_fence) in undecided {
+            self.answer_lost(&key, home_fence, agent_id, loss, now);
         }
         if loss == Loss::Gone {
             for view in self.shown.take_all_lost_on(agent_id) {
@@ -271,30 +275,36 @@ impl OwnerEngine {
         }
     }
 
-    fn lose_task(&mut self, key: &TaskKey, mut entry: Entry, on: &AgentId, loss: Loss, hostname: &str, now: Now) {
+    /// What the framework is told of a task that is lost with its agent.
+    pub(crate) fn lost_status(&self, key: &TaskKey, on: &AgentId, loss: Loss, hostname: &str, now: Now) -> TaskStatus {
         let is_aware = self.is_partition_aware(&key.0);
+        let (state, reason) = match loss {
+            Loss::Unreachable { .. } => (TaskState::Unreachable, Reason::AgentRemoved),
+            Loss::Gone if is_aware => (TaskState::GoneByOperator, Reason::AgentRemovedByOperator),
+            Loss::Gone => (TaskState::GoneByOperator, Reason::AgentRemoved),
+        };
+        let message = match loss {
+            Loss::Unreachable { .. } => format!("Agent {hostname} is unreachable: health check timed out"),
+            Loss::Gone => format!("Agent {hostname} was marked gone by an operator"),
+        };
+        let state = state.for_capabilities(is_aware);
+        let mut status = TaskStatus::new(key.0.clone(), key.1.clone(), state, Source::ControlPlane, now.wall)
+            .because(reason, message)
+            .on(on.clone());
+        status.unreachable_since = match loss {
+            Loss::Unreachable { since } => Some(since),
+            Loss::Gone => None,
+        };
+        status
+    }
+
+    fn lose_task(&mut self, key: &TaskKey, mut entry: Entry, on: &AgentId, loss: Loss, hostname: &str, now: Now) {
         let is_over = entry.state().is_terminal() && !(loss == Loss::Gone && entry.state() == TaskState::Lost);
         if !is_over {
-            let (state, reason) = match loss {
-                Loss::Unreachable { .. } => (TaskState::Unreachable, Reason::AgentRemoved),
-                Loss::Gone if is_aware => (TaskState::GoneByOperator, Reason::AgentRemovedByOperator),
-                Loss::Gone => (TaskState::GoneByOperator, Reason::AgentRemoved),
-            };
-            let state = state.for_capabilities(is_aware);
-            let message = match loss {
-                Loss::Unreachable { .. } => format!("Agent {hostname} is unreachable: health check timed out"),
-                Loss::Gone => format!("Agent {hostname} was marked gone by an operator"),
-            };
-            let mut status = TaskStatus::new(key.0.clone(), key.1.clone(), state, Source::ControlPlane, now.wall)
-                .because(reason, message.as_str())
-                .on(on.clone());
-            status.unreachable_since = match loss {
-                Loss::Unreachable { since } => Some(since),
-                Loss::Gone => None,
-            };
-            entry.happened(now.wall, message);
+            let status = self.lost_status(key, on, loss, hostname, now);
+            entry.happened(now.wall, status.message.clone().unwrap_or_default());
             entry.show(status.clone());
-            Arc::make_mut(&mut entry.view).state = state;
+            Arc::make_mut(&mut entry.view).state = status.state;
             self.outbox.home(&key.0, ToHome::Update(status));
         }
         self.outbox.home(&key.0, ToHome::TaskRemoved { framework_id: key.0.clone(), task_id: key.1.clone() });

@@ -3,12 +3,16 @@
 extern crate alloc;
 
 mod admission;
+mod decide;
+mod drain;
 mod model;
 mod model_agent;
+mod model_allocator;
 mod orders;
 mod props;
 mod reconcile;
 mod sessions;
+mod take_over;
 mod unreachable;
 mod updates;
 mod world;

@@ -3,6 +3,7 @@
 //! Between allocator and owner nothing is delayed, as on one node; agents' and homes' messages wait in queues.
 
 use crate::model_agent::{ModelAgent, TaskKey};
+use crate::model_allocator::Believed;
 use crate::world::*;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
@@ -11,32 +12,12 @@ use muster_model::fence::Fence;
 use muster_model::node_message::*;
 use muster_model::offer::Grant;
 use muster_model::record::{Admission, AgentRecord, Record};
-use muster_model::resource::Resources;
 use muster_model::store_op::{Key, PersistError, StoreOp, Write};
-use muster_model::task::TaskState;
+use muster_model::task::{Task, TaskState};
 use muster_model::time::Now;
 use muster_model::*;
 use muster_owner_engine::OwnerEngine;
 use muster_owner_engine::io::*;
-
-/// What the allocator believes of one agent.
-#[derive(Default)]
-pub(crate) struct Believed {
-    pub(crate) used: Resources,
-    pub(crate) grants: BTreeMap<OfferId, Resources>,
-    pub(crate) is_active: bool,
-}
-
-impl Believed {
-    pub(crate) fn free(&self) -> Resources {
-        let mut free = total();
-        free.subtract(&self.used).expect("the allocator is told of use within the total");
-        for grant in self.grants.values() {
-            free.subtract(grant).expect("the allocator gives what is free");
-        }
-        free
-    }
-}
 
 #[derive(Default)]
 pub(crate) struct ModelHome {
@@ -54,7 +35,7 @@ pub(crate) struct ModelHome {
 
 pub(crate) struct Cluster {
     pub(crate) owner: OwnerEngine,
-    now: Now,
+    pub(crate) now: Now,
     fence: Fence,
     revision: u64,
     pub(crate) records: BTreeMap<AgentId, (u64, AgentRecord)>,
@@ -63,9 +44,16 @@ pub(crate) struct Cluster {
     pub(crate) home: ModelHome,
     pub(crate) from_home: VecDeque<ToOwner>,
     pub(crate) allocator: BTreeMap<AgentId, Believed>,
+    pub(crate) to_revoke: Vec<(AgentId, OfferId)>,
     sessions: u64,
     offers: u64,
     pub(crate) tasks: u64,
+    /// The shard was drained and nothing else has become of it.
+    pub(crate) is_draining: bool,
+    /// The owner has said so: from now on an agent gets no launch.
+    is_drained: bool,
+    /// Tasks that were sent to an agent.
+    launched: BTreeSet<TaskId>,
 }
 
 impl Cluster {
@@ -83,9 +71,13 @@ impl Cluster {
             home: ModelHome::default(),
             from_home: VecDeque::new(),
             allocator: BTreeMap::new(),
+            to_revoke: Vec::new(),
             sessions: 0,
             offers: 0,
             tasks: 0,
+            is_draining: false,
+            is_drained: false,
+            launched: BTreeSet::new(),
         };
         cluster.start_owner();
         for framework in ["f0", "f1"] {
@@ -115,18 +107,69 @@ impl Cluster {
         for agent in &mut self.agents {
             agent.link = None;
         }
-        self.allocator.clear();
-        self.home.offers.clear();
-        self.home.undecided.clear();
         self.fence.epoch += 1;
         self.owner = OwnerEngine::new(config(), Rng::new(self.fence.epoch));
+        self.begin_anew();
+    }
+
+    /// The shard goes to another owner, and comes back under a newer fence.
+    pub(crate) fn move_shard(&mut self) {
+        self.fence.epoch += 1;
+        let now_at = Some(Whereabouts { fence: self.fence, address: "elsewhere:1".into() });
+        self.owner.handle(Input::ShardLost { shard: ShardId(0), now_at }, self.now);
+        self.drain();
+        assert!(self.agents.iter().all(|agent| agent.link.is_none()), "sessions of a lost shard are closed");
+        // The fake store answers no write of the past: it compares the shard's revision.
+        self.writes.clear();
+        self.begin_anew();
+    }
+
+    fn begin_anew(&mut self) {
+        self.allocator.clear();
+        self.to_revoke.clear();
+        self.home.offers.clear();
+        (self.is_draining, self.is_drained) = (false, false);
         self.start_owner();
+        self.reset_owner();
+    }
+
+    /// What homes do when an owner is new, or the link to it was down: orders on the way are lost, and asked about.
+    fn reset_owner(&mut self) {
+        self.from_home.retain(|message| matches!(message, ToOwner::RemoveFramework { .. }));
+        self.home.offers.clear();
         for framework in ["f0", "f1"] {
-            if !self.home.removed.contains(&fid(framework)) {
-                let home_fence = self.home.fences[&fid(framework)];
-                let framework = brief(framework, framework == "f0");
-                self.from_home.push_back(ToOwner::FenceFramework { framework, home_fence });
+            let id = fid(framework);
+            if self.home.removed.contains(&id) {
+                continue;
             }
+            let home_fence = self.home.fences[&id];
+            let framework = brief(framework, framework == "f0");
+            self.from_home.push_back(ToOwner::FenceFramework { framework, home_fence });
+            let active = self.home.active.iter().filter(|(key, _)| key.0 == id);
+            let tasks = active.map(|(key, agent_id)| (key.1.clone(), agent_id.clone())).collect();
+            self.from_home.push_back(ToOwner::Decide { framework_id: id, home_fence, tasks });
+        }
+    }
+
+    /// The link between homes and the owner is down for a while.
+    pub(crate) fn cut_home_link(&mut self) {
+        self.reset_owner();
+    }
+
+    pub(crate) fn drain_shard(&mut self, is_back: bool) {
+        self.is_draining = !is_back;
+        self.is_drained = false;
+        let shard = ShardId(0);
+        self.input(if is_back { Input::Undrain { shard } } else { Input::Drain { shard } });
+    }
+
+    /// The allocator asks for the books again: under its fence, so grants stay.
+    pub(crate) fn ask_books(&mut self) {
+        self.input(Input::FromNode(ToOwner::BookWanted { allocator_fence: ALLOCATOR }));
+        for (agent_id, believed) in &self.allocator {
+            assert!(self.owner.view().agents.contains_key(agent_id), "{agent_id}");
+            let offered: Vec<_> = self.owner.view().agents[agent_id].offered.keys().copied().collect();
+            assert!(offered.iter().eq(believed.grants.keys()), "the books told hold the grants");
         }
     }
 
@@ -171,6 +214,7 @@ impl Cluster {
     pub(crate) fn input(&mut self, input: Input) {
         self.owner.handle(input, self.now);
         self.drain();
+        self.revoke();
         self.check();
     }
 
@@ -179,17 +223,23 @@ impl Cluster {
         self.now = Now { mono: self.now.mono.after(length), wall: self.now.wall.after(length) };
         self.owner.handle_deadline(self.now);
         self.drain();
+        self.revoke();
         if let Some((due, why)) = self.owner.deadline() {
             assert!(due > self.now.mono, "{why:?} is still due after the deadline was handled");
         }
         self.check();
     }
 
-    fn drain(&mut self) {
+    pub(crate) fn drain(&mut self) {
         let mut reads = Vec::new();
         while let Some(output) = self.owner.poll_output() {
             match output {
                 Output::ToAgent { session, message } => {
+                    if let ToAgent::Order(Order { what: OrderKind::Launch { tasks, .. }, .. }) = &message {
+                        let is_old = |task: &Arc<Task>| self.launched.contains(&task.id);
+                        assert!(!self.is_drained || tasks.iter().all(is_old), "a launch after the drain");
+                        self.launched.extend(tasks.iter().map(|task| task.id.clone()));
+                    }
                     let link = self.agents.iter_mut().filter_map(|agent| agent.link.as_mut()).find(|l| l.0 == session);
                     if let Some((_, _, down)) = link {
                         down.push_back(message);
@@ -209,7 +259,8 @@ impl Cluster {
                 }
                 Output::Persist { seq, op } => self.writes.push_back((seq, op)),
                 Output::ReadAgent { agent_id } => reads.push(agent_id),
-                Output::Drained { .. } | Output::Note(_) => {}
+                Output::Drained { .. } => self.is_drained = self.is_draining,
+                Output::Note(_) => {}
             }
         }
         for agent_id in reads {
@@ -224,7 +275,17 @@ impl Cluster {
             ToHome::Update(status) => {
                 let key = (status.framework_id.clone(), status.task_id.clone());
                 self.home.undecided.remove(&key);
-                let Some(uuid) = status.uuid else { return };
+                let Some(uuid) = status.uuid else {
+                    if status.message.as_deref().is_some_and(|text| text.contains("the order did not reach")) {
+                        let is_there = self.agents.iter().any(|agent| agent.tasks.contains_key(&key));
+                        assert!(!is_there, "S4: {key:?} runs and is told as never arrived");
+                        assert!(
+                            !self.home.heard.contains_key(&key),
+                            "{key:?} was heard of and is told as never arrived"
+                        );
+                    }
+                    return;
+                };
                 let heard = self.home.heard.entry(key.clone()).or_default();
                 if !heard.contains(&uuid) {
                     heard.push(uuid);
@@ -247,51 +308,6 @@ impl Cluster {
                 assert_ne!(self.records[&agent_id].1.admission, Admission::Active, "the store has it first");
             }
             other @ (ToHome::Offers { .. } | ToHome::DemandWanted { .. } | ToHome::Rescinded { .. }) => {
-                panic!("not an owner's message: {other:?}")
-            }
-        }
-    }
-
-    fn allocator_hears(&mut self, message: ToAllocator) {
-        match message {
-            ToAllocator::Agent(book) => {
-                let mut used = Resources::new();
-                for (_, _, amount) in &book.used {
-                    used.add(amount).unwrap();
-                }
-                let grants = book.grants.iter().map(|grant| (grant.offer_id, grant.resources.clone())).collect();
-                self.allocator.insert(book.agent_id, Believed { used, grants, is_active: book.is_active });
-            }
-            ToAllocator::AgentInactive { agent_id, .. } => {
-                if let Some(agent) = self.allocator.get_mut(&agent_id) {
-                    agent.is_active = false;
-                    agent.grants.clear();
-                }
-            }
-            ToAllocator::AgentRemoved { agent_id } => {
-                self.allocator.remove(&agent_id);
-            }
-            ToAllocator::Closed(closed) => {
-                for grant in closed {
-                    let Some(agent) = self.allocator.get_mut(&grant.agent_id) else { continue };
-                    if let Some(held) = agent.grants.remove(&grant.offer_id) {
-                        assert!(held.contains(&grant.used), "more is used of a grant than it holds");
-                        agent.used.add(&grant.used).unwrap();
-                    } else {
-                        assert!(grant.used.is_empty(), "use of a grant that the allocator does not know");
-                    }
-                }
-            }
-            ToAllocator::Freed { agent_id, resources, .. } => {
-                if let Some(agent) = self.allocator.get_mut(&agent_id) {
-                    agent.used.subtract(&resources).expect("freed once");
-                }
-            }
-            other
-            @ (ToAllocator::Demand { .. }
-            | ToAllocator::Revive { .. }
-            | ToAllocator::HomeLost { .. }
-            | ToAllocator::FrameworkRemoved { .. }) => {
                 panic!("not an owner's message: {other:?}")
             }
         }
@@ -481,6 +497,7 @@ impl Cluster {
 
     /// Lets everything arrive: all links up, the store answers, the home acknowledges all it hears.
     pub(crate) fn settle(&mut self) {
+        self.drain_shard(true);
         for _ in 0..60 {
             for _ in 0..self.writes.len() {
                 self.answer_write(3);

@@ -24,7 +24,7 @@ struct Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    (0..40_u8, 0..AGENTS, any::<u16>()).prop_map(|(what, agent, number)| Step {
+    (0..44_u8, 0..AGENTS, any::<u16>()).prop_map(|(what, agent, number)| Step {
         what,
         agent,
         number: u64::from(number),
@@ -52,6 +52,11 @@ fn perform(cluster: &mut Cluster, Step { what, agent, number }: Step) {
         37 => cluster.fence_framework(framework),
         38 if number % 16 == 0 => cluster.remove_framework(framework),
         38 => repeat(cluster),
+        39 if number % 4 == 0 => cluster.move_shard(),
+        39 => cluster.ask_books(),
+        40 => cluster.drain_shard(number % 3 == 0),
+        41 if number % 4 == 0 => cluster.cut_home_link(),
+        41 => cluster.drain_shard(true),
         _ => disturb(cluster, number),
     }
 }
@@ -137,7 +142,7 @@ fn run(steps: &[Step]) -> Cluster {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, max_shrink_iters: 4000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, max_shrink_iters: 4000, ..ProptestConfig::default() })]
 
     #[test]
     fn the_laws_hold_in_any_order(steps in proptest::collection::vec(step(), 1..250)) {
@@ -152,7 +157,7 @@ fn the_random_runs_do_launch_and_end_tasks() {
     for _ in 0..10 {
         let steps: Vec<_> = (0..400)
             .map(|_| Step {
-                what: u8::try_from(rng.below(40)).unwrap(),
+                what: u8::try_from(rng.below(44)).unwrap(),
                 agent: usize::try_from(rng.below(3)).unwrap(),
                 number: rng.below(65_536),
             })
