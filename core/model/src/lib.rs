@@ -25,6 +25,7 @@ pub mod store_op;
 pub mod task;
 pub mod time;
 pub mod view;
+mod view_merge;
 
 pub use ids::*;
 pub use quantity::Milli;
