@@ -35,6 +35,10 @@ enum Bench {
     Footprint(footprint::FootprintArgs),
 }
 
+/// As in the control plane, so that what is measured is not the generator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> anyhow::Result<()> {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build();
     match Args::parse().bench {

@@ -11,6 +11,11 @@ use tracing::level_filters::LevelFilter;
 /// Bad configuration, as in sysexits.h.
 const EXIT_CONFIG: u8 = 64;
 
+/// Tasks' descriptions and statuses live in many small pieces that come and go on all threads: the C library's allocator
+/// takes a fifth of the time of a launch, this one a twentieth.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let flags = match Flags::try_parse() {
         Ok(flags) => flags,
