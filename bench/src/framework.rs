@@ -23,9 +23,10 @@ use muster_http_api::{
 };
 use tokio::sync::mpsc;
 
-use crate::http::{Answer, Pipeline, Stream, post};
+use crate::http::{Answer, Arrived, Pipeline, Post, Stream};
 
 const PATH: &str = "/api/v1/scheduler";
+const ENDED: &str = "the control plane ended the event stream";
 const EVENT_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Where a task must get for the run to go on.
@@ -97,7 +98,7 @@ pub(crate) struct Framework {
     work: Work,
     address: SocketAddr,
     id: FrameworkId,
-    stream_header: String,
+    post: Post,
     stream: Stream,
     decoder: Decoder,
     calls: Pipeline,
@@ -124,10 +125,10 @@ impl Framework {
         };
         let subscribe = call::Subscribe { framework_info, ..call::Subscribe::default() };
         let call = Call { subscribe: Some(subscribe), ..of_type(call::Type::Subscribe) };
-        let request = post(PATH, address, "", &Encoding::Protobuf.encode(&call));
+        let request = Post::to(PATH, address, "").request(&Encoding::Protobuf.encode(&call));
         let (head, mut stream) = Stream::open(address, request).await?;
         let stream_id = head.header("mesos-stream-id").context("the answer has no Mesos-Stream-Id")?;
-        let stream_header = format!("Mesos-Stream-Id: {stream_id}\r\n");
+        let post = Post::to(PATH, address, &format!("Mesos-Stream-Id: {stream_id}\r\n"));
         let mut decoder = Decoder::new(EVENT_BYTES_MAX);
         let mut others = VecDeque::new();
         let id = 'subscribed: loop {
@@ -148,7 +149,7 @@ impl Framework {
         let mut framework = Self {
             address,
             id,
-            stream_header,
+            post,
             stream,
             decoder,
             calls,
@@ -170,14 +171,25 @@ impl Framework {
     /// Launches all tasks and returns when each is at its goal and every acknowledgement is answered.
     pub(crate) async fn run(&mut self) -> anyhow::Result<Seen> {
         self.launch()?;
+        self.flush()?;
         while self.done < self.work.tasks || self.unanswered > 0 {
             tokio::select! {
                 bytes = self.stream.next() => {
-                    self.decoder.push(&bytes?.context("the control plane ended the event stream")?);
-                    while let Some(event) = next_event(&mut self.decoder)? {
-                        self.hear(event)?;
+                    let mut bytes = bytes?.context(ENDED)?;
+                    // All that has arrived is heard before anything is said.
+                    loop {
+                        self.decoder.push(&bytes);
+                        while let Some(event) = next_event(&mut self.decoder)? {
+                            self.hear(event)?;
+                        }
+                        bytes = match self.stream.arrived()? {
+                            Arrived::Bytes(bytes) => bytes,
+                            Arrived::End => bail!(ENDED),
+                            Arrived::Nothing => break,
+                        };
                     }
                     self.launch()?;
+                    self.flush()?;
                 }
                 answer = self.answers.recv() => self.take_answer(answer.context("all connections are gone")??)?,
                 () = tokio::time::sleep(self.work.patience) => bail!(
@@ -196,7 +208,8 @@ impl Framework {
         let (send, answers) = mpsc::unbounded_channel();
         self.calls = Pipeline::open(self.address, send).await?;
         self.answers = answers;
-        self.call(Call { ..of_type(call::Type::Teardown) })?;
+        self.call(Call { ..of_type(call::Type::Teardown) });
+        self.flush()?;
         while self.unanswered > 0 {
             let answer = tokio::time::timeout(self.work.patience, self.answers.recv()).await;
             let answer = answer.context("TEARDOWN got no answer")?.context("all connections are gone")??;
@@ -214,7 +227,7 @@ impl Framework {
                 String::from_utf8_lossy(&answer.body)
             );
         }
-        self.unanswered -= 1;
+        self.unanswered -= answer.count;
         self.seen.ended = Some(answer.at);
         Ok(())
     }
@@ -273,9 +286,9 @@ impl Framework {
             acknowledge: Some(acknowledge),
             ..of_type(call::Type::Acknowledge)
         };
-        let request = post(PATH, self.address, &self.stream_header, &Encoding::Protobuf.encode(&call));
-        let connection = self.acknowledging.get(index % self.acknowledging.len().max(1)).unwrap_or(&self.calls);
-        connection.send(request)?;
+        let index = index % self.acknowledging.len().max(1);
+        let connection = self.acknowledging.get_mut(index).unwrap_or(&mut self.calls);
+        connection.add(&self.post, &Encoding::Protobuf.encode(&call));
         self.unanswered += 1;
         self.seen.acknowledgements += 1;
         Ok(())
@@ -294,7 +307,7 @@ impl Framework {
                 self.fitting(&offer).min(room).min(self.work.tasks_per_accept).min(self.work.tasks - self.tasks.len());
             if count == 0 {
                 let decline = call::Decline { offer_ids: vec![offer.id], filters: Some(refuse(0.1)) };
-                self.call(Call { decline: Some(decline), ..of_type(call::Type::Decline) })?;
+                self.call(Call { decline: Some(decline), ..of_type(call::Type::Decline) });
                 continue;
             }
             let first = self.tasks.len();
@@ -310,21 +323,24 @@ impl Framework {
             self.seen.begun.get_or_insert(now);
             self.seen.accepts += 1;
             self.tasks.resize(first + count, TaskSeen { accepted: now, is_running: false, is_ended: false });
-            self.call(Call { accept: Some(accept), ..of_type(call::Type::Accept) })?;
+            self.call(Call { accept: Some(accept), ..of_type(call::Type::Accept) });
         }
         if !self.offers.is_empty() {
             let offer_ids = self.offers.drain(..).map(|offer| offer.id).collect();
             let decline = call::Decline { offer_ids, filters: Some(refuse(31_536_000.0)) };
-            self.call(Call { decline: Some(decline), ..of_type(call::Type::Decline) })?;
+            self.call(Call { decline: Some(decline), ..of_type(call::Type::Decline) });
         }
         Ok(())
     }
 
-    fn call(&mut self, call: Call) -> anyhow::Result<()> {
+    fn call(&mut self, call: Call) {
         let call = Call { framework_id: Some(self.id.clone()), ..call };
-        self.calls.send(post(PATH, self.address, &self.stream_header, &Encoding::Protobuf.encode(&call)))?;
+        self.calls.add(&self.post, &Encoding::Protobuf.encode(&call));
         self.unanswered += 1;
-        Ok(())
+    }
+
+    fn flush(&mut self) -> anyhow::Result<()> {
+        [&mut self.calls].into_iter().chain(&mut self.acknowledging).try_for_each(Pipeline::flush)
     }
 
     /// How many tasks an offer holds.

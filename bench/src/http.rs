@@ -15,9 +15,9 @@ use tokio::{
     sync::mpsc,
 };
 
-/// Requests that wait to be written to one connection.
+/// Writes that wait for one connection.
 const REQUESTS_MAX: usize = 65_536;
-/// Requests written in one go.
+/// Of them written in one go.
 const WRITE_BATCH_MAX: usize = 256;
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 const READ_BYTES: usize = 64 * 1024;
@@ -39,45 +39,65 @@ impl Head {
 }
 
 /// Takes a whole head off the buffer, when there is one.
-fn take_head(buffer: &mut BytesMut) -> anyhow::Result<Option<Head>> {
+fn take_head(buffer: &mut BytesMut) -> anyhow::Result<Option<(Head, Bytes)>> {
     let Some(end) = buffer.windows(4).position(|four| four == b"\r\n\r\n") else {
         if buffer.len() > HEAD_BYTES_MAX {
             bail!("the head of an answer is longer than {HEAD_BYTES_MAX} bytes");
         }
         return Ok(None);
     };
-    let head = buffer.split_to(end + 4);
+    let head = buffer.split_to(end + 4).freeze();
     let text = String::from_utf8_lossy(&head).into_owned();
     let status = text.split(' ').nth(1).and_then(|status| status.parse().ok());
     let status = status.with_context(|| format!("no HTTP answer: {text}"))?;
-    Ok(Some(Head { status, text }))
+    Ok(Some((Head { status, text }, head)))
 }
 
-/// One request.
-pub(crate) fn post(path: &str, host: SocketAddr, headers: &str, body: &[u8]) -> Bytes {
-    let length = body.len();
-    let head = format!(
-        "POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/x-protobuf\r\n\
-         Accept: application/x-protobuf\r\n{headers}Content-Length: {length}\r\n\r\n"
-    );
-    let mut request = BytesMut::with_capacity(head.len() + length);
-    request.extend_from_slice(head.as_bytes());
-    request.extend_from_slice(body);
-    request.freeze()
+/// What all requests to one place begin with.
+#[derive(Debug, Clone)]
+pub(crate) struct Post {
+    head: String,
 }
 
-/// An answer to a request of [`Pipeline`].
+impl Post {
+    /// `headers` are whole lines.
+    pub(crate) fn to(path: &str, host: SocketAddr, headers: &str) -> Self {
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/x-protobuf\r\n\
+             Accept: application/x-protobuf\r\n{headers}Content-Length: "
+        );
+        Self { head }
+    }
+
+    /// Appends one request.
+    pub(crate) fn append(&self, body: &[u8], out: &mut BytesMut) {
+        out.extend_from_slice(self.head.as_bytes());
+        out.extend_from_slice(body.len().to_string().as_bytes());
+        out.extend_from_slice(b"\r\n\r\n");
+        out.extend_from_slice(body);
+    }
+
+    /// One request.
+    pub(crate) fn request(&self, body: &[u8]) -> Bytes {
+        let mut out = BytesMut::new();
+        self.append(body, &mut out);
+        out.freeze()
+    }
+}
+
+/// Answers to requests of [`Pipeline`] that say the same and came together.
 #[derive(Debug)]
 pub(crate) struct Answer {
+    pub(crate) count: usize,
     pub(crate) status: u16,
     pub(crate) body: Bytes,
     pub(crate) at: Instant,
 }
 
 /// A kept connection on which requests are written without waiting for the answers before.
-#[derive(Clone)]
 pub(crate) struct Pipeline {
     requests: mpsc::Sender<Bytes>,
+    gathered: BytesMut,
 }
 
 impl Pipeline {
@@ -96,12 +116,21 @@ impl Pipeline {
                 let _ = answers.send(Err(error));
             }
         });
-        Ok(Self { requests })
+        Ok(Self { requests, gathered: BytesMut::new() })
     }
 
-    /// Queues a request. Errors: the connection is gone, or so far behind that the run makes no sense.
-    pub(crate) fn send(&self, request: Bytes) -> anyhow::Result<()> {
-        self.requests.try_send(request).context("a connection of the load generator is gone or 65536 requests behind")
+    /// Adds a request to those that the next [`Pipeline::flush`] sends.
+    pub(crate) fn add(&mut self, post: &Post, body: &[u8]) {
+        post.append(body, &mut self.gathered);
+    }
+
+    /// Queues what gathered. Errors: the connection is gone, or so far behind that the run makes no sense.
+    pub(crate) fn flush(&mut self) -> anyhow::Result<()> {
+        if self.gathered.is_empty() {
+            return Ok(());
+        }
+        let requests = self.gathered.split().freeze();
+        self.requests.try_send(requests).context("a connection of the load generator is gone or 65536 writes behind")
     }
 }
 
@@ -125,19 +154,35 @@ async fn read_answers(
 ) -> anyhow::Result<()> {
     let mut buffer = BytesMut::with_capacity(READ_BYTES);
     let mut head: Option<(u16, usize)> = None;
+    // The last answer without a body, byte by byte: the next one is mostly the same.
+    let mut last: Option<(u16, Bytes)> = None;
     loop {
+        buffer.reserve(READ_BYTES);
         if read.read_buf(&mut buffer).await? == 0 {
             // The server may close an idle connection; requests without an answer are missed by their sender.
             return Ok(());
         }
         let at = Instant::now();
         loop {
+            if let Some((status, same)) = last.as_ref().filter(|(_, same)| head.is_none() && buffer.starts_with(same)) {
+                let mut count = 0;
+                while buffer.starts_with(same) {
+                    buffer.advance(same.len());
+                    count += 1;
+                }
+                let answer = Answer { count, status: *status, body: Bytes::new(), at };
+                if answers.send(Ok(answer)).is_err() {
+                    return Ok(());
+                }
+            }
             let (status, length) = match head {
                 Some(head) => head,
                 None => match take_head(&mut buffer)? {
-                    Some(found) => {
+                    Some((found, bytes)) => {
                         let length = found.header("content-length").map_or(Ok(0), str::parse);
-                        (found.status, length.context("a length that is no number")?)
+                        let length = length.context("a length that is no number")?;
+                        last = (length == 0).then_some((found.status, bytes));
+                        (found.status, length)
                     }
                     None => break,
                 },
@@ -148,11 +193,18 @@ async fn read_answers(
             }
             head = None;
             let body = buffer.split_to(length).freeze();
-            if answers.send(Ok(Answer { status, body, at })).is_err() {
+            if answers.send(Ok(Answer { count: 1, status, body, at })).is_err() {
                 return Ok(());
             }
         }
     }
+}
+
+/// What is there of a streamed answer.
+pub(crate) enum Arrived {
+    Bytes(Bytes),
+    End,
+    Nothing,
 }
 
 /// A streamed answer with a chunked body.
@@ -176,7 +228,7 @@ impl Stream {
             if read.read_buf(&mut buffer).await? == 0 {
                 bail!("{address} closed the connection without an answer");
             }
-            if let Some(head) = take_head(&mut buffer)? {
+            if let Some((head, _)) = take_head(&mut buffer)? {
                 break head;
             }
         };
@@ -192,20 +244,31 @@ impl Stream {
     /// Waits for more of the body; none at its end.
     pub(crate) async fn next(&mut self) -> anyhow::Result<Option<Bytes>> {
         loop {
-            if self.left > 0 && !self.buffer.is_empty() {
-                let count = self.left.min(self.buffer.len());
-                self.left -= count;
-                return Ok(Some(self.buffer.split_to(count).freeze()));
-            }
-            if self.left == 0 && self.take_size()? {
-                if self.left == 0 {
-                    return Ok(None);
-                }
-                continue;
+            match self.arrived()? {
+                Arrived::Bytes(bytes) => return Ok(Some(bytes)),
+                Arrived::End => return Ok(None),
+                Arrived::Nothing => {}
             }
             self.buffer.reserve(READ_BYTES);
             if self.read.read_buf(&mut self.buffer).await? == 0 {
                 return Ok(None);
+            }
+        }
+    }
+
+    /// Takes what is there of the body without waiting.
+    pub(crate) fn arrived(&mut self) -> anyhow::Result<Arrived> {
+        loop {
+            if self.left > 0 && !self.buffer.is_empty() {
+                let count = self.left.min(self.buffer.len());
+                self.left -= count;
+                return Ok(Arrived::Bytes(self.buffer.split_to(count).freeze()));
+            }
+            if self.left > 0 || !self.take_size()? {
+                return Ok(Arrived::Nothing);
+            }
+            if self.left == 0 {
+                return Ok(Arrived::End);
             }
         }
     }
@@ -252,20 +315,23 @@ mod tests {
     fn pipelined_answers_come_one_by_one() {
         let address = saying(
             b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\nHTTP/1.1 400 Bad Request\r\ncontent-length: 4\r\n\r\noops\
+              HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\nHTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n\
               HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n",
         );
         let answers = run(async {
             let (send, mut answers) = mpsc::unbounded_channel();
-            let pipeline = Pipeline::open(address, send).await.unwrap();
-            pipeline.send(post("/x", address, "", b"call")).unwrap();
+            let mut pipeline = Pipeline::open(address, send).await.unwrap();
+            pipeline.add(&Post::to("/x", address, ""), b"call");
+            pipeline.flush().unwrap();
             let mut seen = Vec::new();
-            while seen.len() < 3 {
+            while seen.len() < 5 {
                 let answer = answers.recv().await.unwrap().unwrap();
-                seen.push((answer.status, answer.body.to_vec()));
+                seen.extend(std::iter::repeat_n((answer.status, answer.body.to_vec()), answer.count));
             }
             seen
         });
-        assert_eq!(answers, [(202, vec![]), (400, b"oops".to_vec()), (202, vec![])]);
+        let accepted = || (202, vec![]);
+        assert_eq!(answers, [accepted(), (400, b"oops".to_vec()), accepted(), accepted(), accepted()]);
     }
 
     #[test]
@@ -274,7 +340,7 @@ mod tests {
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\na;x=y\r\n0123456789\r\n0\r\n\r\n",
         );
         let body = run(async {
-            let (_, mut stream) = Stream::open(address, post("/x", address, "", b"")).await.unwrap();
+            let (_, mut stream) = Stream::open(address, Post::to("/x", address, "").request(b"")).await.unwrap();
             let mut body = Vec::new();
             while let Some(bytes) = stream.next().await.unwrap() {
                 body.extend_from_slice(&bytes);
@@ -287,7 +353,7 @@ mod tests {
     #[test]
     fn a_refused_subscription_is_an_error_with_its_text() {
         let address = saying(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 5\r\n\r\nnever");
-        let error = run(Stream::open(address, post("/x", address, "", b""))).err().unwrap();
+        let error = run(Stream::open(address, Post::to("/x", address, "").request(b""))).err().unwrap();
         assert!(error.to_string().contains("403"), "{error}");
     }
 }
