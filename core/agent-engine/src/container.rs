@@ -3,8 +3,9 @@
 use crate::ending::{Cause, Verdict, judge};
 use crate::engine::AgentEngine;
 use crate::io::{ContainerEnd, ContainerSignal, Output};
+use crate::journal::Journal;
 use crate::limits::{KILL_REPEAT, KILL_REPEAT_MAX};
-use crate::task::{Ending, Phase, TaskKey, Time};
+use crate::task::{AgentTask, Ending, Phase, TaskKey, Time};
 use crate::update::UpdateStream;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -138,17 +139,7 @@ impl AgentEngine {
     /// Notes which tasks have run for longer than they may; they are ended once that is journalled.
     pub(crate) fn end_overdue(&mut self, now: Now) {
         for (key, task) in &mut self.tasks {
-            let is_running = task.supervisor_pid().is_some();
-            if !is_running || task.time_over_at.is_none_or(|at| at > now.mono) {
-                continue;
-            }
-            task.time_over_at = None;
-            let is_ending = task.kill.is_some() || task.kill_writes > 0 || task.is_abandoned;
-            if !is_ending {
-                task.time = Time::Over;
-                let (framework_id, task_id) = key.clone();
-                self.journal.add(JournalEntry::CompletionTimeReached { framework_id, task_id });
-            }
+            note_overdue(key, task, &mut self.journal, now);
         }
     }
 
@@ -180,7 +171,10 @@ impl AgentEngine {
         } else if is_abandoned {
             self.begin_ending(&key, own_grace.unwrap_or(self.config.kill_grace), now);
         } else {
-            self.end_overdue(now);
+            // Its time may have been over before it was started.
+            if let Some(task) = self.tasks.get_mut(&key) {
+                note_overdue(&key, task, &mut self.journal, now);
+            }
         }
     }
 
@@ -267,5 +261,19 @@ impl AgentEngine {
         self.session.want_picture();
         let detail: String = format!("task {} of framework {}", key.1, key.0);
         self.note("a task of a framework that was shut down is gone", detail);
+    }
+}
+
+/// Notes that a task has run for longer than it may, if it has.
+fn note_overdue(key: &TaskKey, task: &mut AgentTask, journal: &mut Journal, now: Now) {
+    if task.supervisor_pid().is_none() || task.time_over_at.is_none_or(|at| at > now.mono) {
+        return;
+    }
+    task.time_over_at = None;
+    let is_ending = task.kill.is_some() || task.kill_writes > 0 || task.is_abandoned;
+    if !is_ending {
+        task.time = Time::Over;
+        let (framework_id, task_id) = key.clone();
+        journal.add(JournalEntry::CompletionTimeReached { framework_id, task_id });
     }
 }

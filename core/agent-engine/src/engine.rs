@@ -330,8 +330,11 @@ impl AgentEngine {
     }
 
     fn send_in_parts(&mut self, updates: Vec<StatusUpdate>) {
-        for part in updates.chunks(UPDATES_PER_MESSAGE_MAX) {
-            self.send(FromAgent::Updates(part.to_vec()));
+        let mut rest = updates;
+        while !rest.is_empty() {
+            let later = rest.split_off(rest.len().min(UPDATES_PER_MESSAGE_MAX));
+            self.send(FromAgent::Updates(rest));
+            rest = later;
         }
     }
 }
