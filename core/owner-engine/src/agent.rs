@@ -19,7 +19,7 @@ use muster_model::fence::Fence;
 use muster_model::node_message::{AgentBook, ToAllocator};
 use muster_model::record::{Admission, AgentRecord};
 use muster_model::view::{AgentView, Presence};
-use muster_model::{AgentId, Duration, FrameworkId, ShardId, TaskId, Timestamp, Uuid, WallTime};
+use muster_model::{AgentId, Duration, ShardId, Timestamp, Uuid, WallTime};
 
 /// How an agent can be reached.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -83,11 +83,13 @@ pub(crate) struct Agent {
     last_sequence: u64,
     /// Kills that came while the agent was away.
     pub(crate) kills: BTreeSet<TaskKey>,
+    acknowledged: BTreeMap<Uuid, TaskKey>,
+    /// Their order, oldest first.
+    acknowledged_order: VecDeque<Uuid>,
     /// Tasks that homes ask about, with the fence of the one that asks: answered once the agent has reported.
     pub(crate) undecided: BTreeMap<TaskKey, Fence>,
     /// Its shard is about to be handed over: nothing new is ordered or granted on it.
     pub(crate) is_draining: bool,
-    acknowledged: VecDeque<(FrameworkId, TaskId, Uuid)>,
     pub(crate) ratchet: Option<Ratchet>,
     /// Where the agent's journal was seen at the latest.
     pub(crate) journal_seen: u64,
@@ -127,9 +129,10 @@ impl Agent {
             flight: BTreeMap::new(),
             last_sequence: 0,
             kills: BTreeSet::new(),
+            acknowledged: BTreeMap::new(),
+            acknowledged_order: VecDeque::new(),
             undecided: BTreeMap::new(),
             is_draining: false,
-            acknowledged: VecDeque::new(),
             ratchet: None,
             journal_seen: 0,
             doubt: None,
@@ -229,15 +232,20 @@ impl Agent {
 
     /// Remembers that the framework has this update.
     pub(crate) fn remember_acknowledged(&mut self, key: &TaskKey, uuid: Uuid) {
-        if self.acknowledged.len() >= ACKNOWLEDGED_REMEMBERED_MAX {
-            self.acknowledged.pop_front();
+        if self.acknowledged.insert(uuid, key.clone()).is_some() {
+            return;
         }
-        self.acknowledged.push_back((key.0.clone(), key.1.clone(), uuid));
+        self.acknowledged_order.push_back(uuid);
+        if self.acknowledged_order.len() > ACKNOWLEDGED_REMEMBERED_MAX
+            && let Some(oldest) = self.acknowledged_order.pop_front()
+        {
+            self.acknowledged.remove(&oldest);
+        }
     }
 
     /// Whether the framework is known to have this update.
     pub(crate) fn is_acknowledged(&self, key: &TaskKey, uuid: Uuid) -> bool {
-        self.acknowledged.iter().any(|(framework, task, seen)| *seen == uuid && *framework == key.0 && *task == key.1)
+        self.acknowledged.get(&uuid).is_some_and(|known| known == key)
     }
 
     /// The book as the allocator gets it.
