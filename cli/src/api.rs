@@ -1,6 +1,9 @@
 //! Calls to the control plane over HTTP, and what can be wrong with their answers.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use muster_transport::http::{
@@ -25,6 +28,8 @@ const ERROR_BYTES_MAX: usize = 64 << 10;
 pub(crate) enum ApiError {
     #[error("the control plane's URL is wrong; set --url or MUSTER_URL")]
     Url(#[source] UrlError),
+    #[error("no URL of a control plane is given; set --url or MUSTER_URL")]
+    NoUrl,
     #[error("no answer from the control plane")]
     Http(#[from] HttpError),
     #[error("the control plane refused {what} ({status}): {text}")]
@@ -43,27 +48,46 @@ impl ApiError {
         match self {
             Self::Http(_) => true,
             Self::Refused { status, .. } => status.is_server_error(),
-            Self::Url(_) | Self::Misfit { .. } => false,
+            Self::Url(_) | Self::NoUrl | Self::Misfit { .. } => false,
         }
     }
 }
 
-/// A connection to one control plane.
+/// Connections to the nodes of one control plane; calls go to one of them until it does not answer.
 #[derive(Debug)]
 pub(crate) struct Api {
-    client: Client,
+    clients: Vec<Client>,
+    current: AtomicUsize,
 }
 
 impl Api {
-    /// Opens nothing yet.
-    pub(crate) fn new(url: &str) -> Result<Self, ApiError> {
-        let base: BaseUrl = url.parse().map_err(ApiError::Url)?;
-        Ok(Self { client: Client::new(base, LIMITS) })
+    /// Opens nothing yet. `urls` is one URL, or several separated by commas: the nodes of one cluster.
+    pub(crate) fn new(urls: &str) -> Result<Self, ApiError> {
+        let client = |url: &str| url.trim().parse().map(|base: BaseUrl| Client::new(base, LIMITS));
+        let clients = urls.split(',').map(client).collect::<Result<Vec<_>, _>>().map_err(ApiError::Url)?;
+        Ok(Self { clients, current: AtomicUsize::new(0) })
     }
 
-    /// The URL that calls go to.
+    /// The URL that calls go to now.
     pub(crate) fn url(&self) -> String {
-        self.client.base().to_string()
+        self.client(self.current()).map(|client| client.base().to_string()).unwrap_or_default()
+    }
+
+    fn current(&self) -> usize {
+        self.current.load(Ordering::Relaxed)
+    }
+
+    fn client(&self, index: usize) -> Option<&Client> {
+        self.clients.get(index % self.clients.len().max(1))
+    }
+
+    /// Decides after a node did not answer: calls go to the next one from now on. Returns whether this call may, too.
+    fn goes_on(&self, index: usize, tries: usize, method: &Method, error: &HttpError) -> bool {
+        let next = index.wrapping_add(1) % self.clients.len().max(1);
+        // Another call may have moved on meanwhile.
+        let _ = self.current.compare_exchange(index, next, Ordering::Relaxed, Ordering::Relaxed);
+        let was_not_sent = matches!(error, HttpError::Connect { .. } | HttpError::Resolve { .. });
+        tries < self.clients.len() && (was_not_sent || *method == Method::GET)
     }
 
     /// GET of JSON.
@@ -92,7 +116,17 @@ impl Api {
         body: Bytes,
     ) -> Result<Bytes, ApiError> {
         let what = format!("{method} {path}");
-        let answer = self.client.request(method, path, &all(headers), body).await?;
+        let mut tries = 0;
+        let answer = loop {
+            let index = self.current();
+            tries += 1;
+            let Some(client) = self.client(index) else { return Err(ApiError::NoUrl) };
+            match client.request(method.clone(), path, &all(headers), body.clone()).await {
+                Ok(answer) => break answer,
+                Err(error) if self.goes_on(index, tries, &method, &error) => {}
+                Err(error) => return Err(error.into()),
+            }
+        };
         if answer.status.is_success() {
             return Ok(answer.body);
         }
@@ -108,7 +142,17 @@ impl Api {
         body: Bytes,
     ) -> Result<StreamingResponse, ApiError> {
         let what = format!("{method} {path}");
-        let mut answer = self.client.stream(method, path, &all(headers), body).await?;
+        let mut tries = 0;
+        let mut answer = loop {
+            let index = self.current();
+            tries += 1;
+            let Some(client) = self.client(index) else { return Err(ApiError::NoUrl) };
+            match client.stream(method.clone(), path, &all(headers), body.clone()).await {
+                Ok(answer) => break answer,
+                Err(error) if self.goes_on(index, tries, &method, &error) => {}
+                Err(error) => return Err(error.into()),
+            }
+        };
         if answer.status.is_success() {
             return Ok(answer);
         }
@@ -151,6 +195,38 @@ pub(crate) fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn several_urls_are_nodes_of_one_cluster() {
+        for (urls, count) in
+            [("http://a:1", Some(1)), ("http://a:1,http://b:2, http://c:3", Some(3)), ("http://a:1,", None), ("", None)]
+        {
+            assert_eq!(Api::new(urls).ok().map(|api| api.clients.len()), count, "case: {urls}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_next_node_is_asked_when_one_does_not_answer() {
+        let answering = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = answering.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut socket, _) = answering.accept().await.unwrap();
+            let mut request = [0; 1024];
+            let _ = tokio::io::AsyncReadExt::read(&mut socket, &mut request).await.unwrap();
+            let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n7";
+            tokio::io::AsyncWriteExt::write_all(&mut socket, answer).await.unwrap();
+        });
+        // Port 1 of loopback: nothing listens there.
+        let api = Api::new(&format!("http://127.0.0.1:1,http://{address}")).unwrap();
+        assert_eq!(api.get::<u8>("/x").await.unwrap(), 7);
+        assert_eq!(api.url(), format!("http://{address}"));
+    }
+
+    #[tokio::test]
+    async fn when_no_node_answers_the_call_ends() {
+        let api = Api::new("http://127.0.0.1:1,http://127.0.0.1:1").unwrap();
+        assert!(matches!(api.get::<u8>("/x").await, Err(ApiError::Http(HttpError::Connect { .. }))));
+    }
 
     #[test]
     fn paths_are_escaped() {

@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[command(name = "muster", version, propagate_version = true, max_term_width = 110)]
 #[command(after_help = "Start with `muster up`, then `muster run -- echo hello`.")]
 pub(crate) struct Arguments {
-    /// Where the control plane answers HTTP
+    /// Where the control plane answers HTTP; several nodes separated by commas: the next is asked when one does not answer
     #[arg(long, global = true, env = "MUSTER_URL", default_value = "http://127.0.0.1:5050", value_name = "URL")]
     pub(crate) url: String,
     #[command(subcommand)]
@@ -37,9 +37,13 @@ pub(crate) enum Command {
     /// List the tasks, or read what one has written
     #[command(args_conflicts_with_subcommands = true)]
     Tasks(Tasks),
+    /// List the control-plane nodes
+    Nodes(List),
+    /// List the shards: which node acts for which slice of the agents, since when and why
+    Shards(List),
     /// List the roles: who shares the resources, and how
     Roles(List),
-    /// Show the last decisions on a framework or a task, and the reasons
+    /// Show the last decisions on a framework, a task or an agent, and the reasons
     Why(Why),
     /// Make, list and revoke the tokens that let machines join
     Tokens(Tokens),
@@ -51,6 +55,9 @@ pub(crate) struct List {
     /// A table for people, or JSON for programs
     #[arg(long, short, value_enum, default_value_t = Output::Table)]
     pub(crate) output: Output,
+    /// Show every column and every field whole, however long the lines become
+    #[arg(long, short)]
+    pub(crate) wide: bool,
 }
 
 /// The form of a list.
@@ -70,12 +77,17 @@ pub(crate) struct Up {
     /// Address of the HTTP API
     #[arg(long, default_value = "127.0.0.1:5050", value_name = "ADDRESS")]
     pub(crate) listen: SocketAddr,
-    /// UDP address for agents. Default: all addresses, the port 5 above that of --listen
+    /// UDP address for agents. Default: the host of --listen, the port 5 above; 0.0.0.0:5055 lets other machines join
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) quic: Option<SocketAddr>,
-    /// Number of agents; each declares its part of the machine
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
-    pub(crate) agents: u16,
+    /// Number of agents, fixed when the cluster begins: each declares its part of the machine. Default 1
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) agents: Option<u16>,
+    /// Number of control-plane nodes; more than one keep their store in an etcd that is started, too. Default 1
+    ///
+    /// The nodes' ports are 10 apart: HTTP 5050, 5060, …; agents 5055, 5065, …
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=16))]
+    pub(crate) nodes: Option<u16>,
     /// Return once everything runs, and leave it running
     #[arg(long)]
     pub(crate) detach: bool,
@@ -117,6 +129,11 @@ pub(crate) struct Run {
     /// Time between asking the command to end and killing it, in seconds
     #[arg(long, value_name = "SECONDS", value_parser = amount)]
     pub(crate) grace: Option<f64>,
+    /// Wait for an agent that is large enough, where none is; without it that ends with 125 at once
+    ///
+    /// A run always waits for agents that are busy, and for the first agent of a cluster that has none.
+    #[arg(long)]
+    pub(crate) wait: bool,
     /// The command and its arguments, run without a shell
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true, value_name = "COMMAND")]
     pub(crate) command: Vec<String>,
@@ -171,8 +188,8 @@ pub(crate) struct Logs {
 
 #[derive(Debug, Args)]
 pub(crate) struct Why {
-    /// The id of a framework or a task
-    #[arg(value_name = "FRAMEWORK|TASK")]
+    /// The id of a framework, a task or an agent
+    #[arg(value_name = "FRAMEWORK|TASK|AGENT")]
     pub(crate) id: String,
     #[command(flatten)]
     pub(crate) list: List,
@@ -195,7 +212,7 @@ pub(crate) enum TokensCommand {
         #[arg(long, default_value_t = 1, value_name = "N")]
         uses: u32,
         /// How long it may be used, in seconds; 0 for ever
-        #[arg(long, default_value_t = 3600, value_name = "SECONDS")]
+        #[arg(long, default_value_t = 86_400, value_name = "SECONDS")]
         valid_secs: u64,
         #[command(flatten)]
         list: List,
@@ -262,6 +279,11 @@ mod tests {
             ("muster tasks --output json", true),
             ("muster tasks logs t1 --follow", true),
             ("muster up --agents 0", false),
+            ("muster up --nodes 2", true),
+            ("muster up --nodes 0", false),
+            ("muster nodes --wide", true),
+            ("muster shards -o json", true),
+            ("muster run --wait --cpus 100 -- true", true),
             ("muster up --agents 3 --listen 127.0.0.1:0 --detach --dir x", true),
             ("muster up --listen localhost", false),
             ("muster down --dir x", true),

@@ -1,7 +1,7 @@
 //! The paths of Muster's own API, and how its answers are fetched.
 
 use bytes::Bytes;
-use muster_http_api::muster_v1::{Agents, Cluster, CreatedToken, Fault, NewToken, Task};
+use muster_http_api::muster_v1::{Agent, Agents, Cluster, CreatedToken, Fault, NewToken, Task};
 use muster_transport::http::{Method, StreamingResponse};
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -25,13 +25,18 @@ pub(crate) async fn agents(api: &Api) -> Result<Agents, ApiError> {
     list(api, "agents").await
 }
 
+/// One agent.
+pub(crate) async fn agent(api: &Api, agent_id: &str) -> Result<Agent, ApiError> {
+    api.get(&format!("{BASE}/agents/{}", escape(agent_id))).await
+}
+
 /// The newest task of an id, of one framework if that is given.
 pub(crate) async fn task(api: &Api, task_id: &str, framework_id: Option<&str>) -> Result<Task, ApiError> {
     let query = framework_id.map(|id| format!("?framework={}", escape(id))).unwrap_or_default();
     api.get(&format!("{BASE}/tasks/{}{query}", escape(task_id))).await
 }
 
-/// The last decisions about a framework or a task.
+/// The last decisions about a framework, a task or an agent.
 pub(crate) async fn why<T: DeserializeOwned>(api: &Api, kind: &str, id: &str) -> Result<T, ApiError> {
     api.get(&format!("{BASE}/why/{kind}/{}", escape(id))).await
 }
@@ -41,11 +46,12 @@ pub(crate) async fn create_token(api: &Api, token: &NewToken) -> Result<CreatedT
     api.post(&format!("{BASE}/tokens"), &json!(token)).await
 }
 
-/// Ends a join token.
+/// Ends an agent's certificate.
 pub(crate) async fn revoke_agent(api: &Api, id: &str) -> Result<(), ApiError> {
     api.delete(&format!("{BASE}/agents/{}/certificate", escape(id))).await
 }
 
+/// Ends a join token.
 pub(crate) async fn revoke_token(api: &Api, name: &str) -> Result<(), ApiError> {
     api.delete(&format!("{BASE}/tokens/{}", escape(name))).await
 }

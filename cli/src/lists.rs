@@ -1,6 +1,8 @@
-//! The lists: agents, frameworks, offers, tasks, roles, tokens.
+//! The lists: agents, frameworks, nodes, offers, roles, shards, tasks, tokens.
 
-use muster_http_api::muster_v1::{Agents, Amount, Amounts, Frameworks, Offers, Roles, Tasks, Token, Tokens};
+use muster_http_api::muster_v1::{
+    Agents, Amount, Amounts, Frameworks, Nodes, Offers, Roles, Shards, Tasks, Token, Tokens,
+};
 use serde_json::Value;
 
 use crate::{
@@ -16,9 +18,11 @@ use crate::{
 pub(crate) enum Kind {
     Agents,
     Frameworks,
+    Nodes,
     Offers,
     Tasks,
     Roles,
+    Shards,
     Tokens,
 }
 
@@ -27,9 +31,11 @@ impl Kind {
         match self {
             Self::Agents => "agents",
             Self::Frameworks => "frameworks",
+            Self::Nodes => "nodes",
             Self::Offers => "offers",
             Self::Tasks => "tasks",
             Self::Roles => "roles",
+            Self::Shards => "shards",
             Self::Tokens => "tokens",
         }
     }
@@ -42,24 +48,26 @@ pub(crate) async fn list(api: &Api, kind: Kind, list: List) -> Result<String, Ap
         return Ok(format!("{value:#}\n"));
     }
     let table = match kind {
-        Kind::Agents => agents(&endpoints::list(api, kind.name()).await?),
+        Kind::Agents => agents(&endpoints::list(api, kind.name()).await?, list.wide),
         Kind::Frameworks => frameworks(&endpoints::list(api, kind.name()).await?),
+        Kind::Nodes => nodes(&endpoints::list(api, kind.name()).await?, list.wide),
         Kind::Offers => offers(&endpoints::list(api, kind.name()).await?),
-        Kind::Tasks => tasks(&endpoints::list(api, kind.name()).await?),
+        Kind::Tasks => tasks(&endpoints::list(api, kind.name()).await?, list.wide),
         Kind::Roles => roles(&endpoints::list(api, kind.name()).await?),
+        Kind::Shards => shards(&endpoints::list(api, kind.name()).await?),
         Kind::Tokens => tokens(&endpoints::list(api, kind.name()).await?),
     };
-    Ok(table.for_stdout())
+    Ok(table.for_stdout(list.wide))
 }
 
-fn agents(list: &Agents) -> Table {
-    let mut table =
-        Table::new(&["ID", "HOST", "STATE", "TASKS", "CPUS", "MEM MIB", "DISK MIB", "JOINED", "MISSING ISOLATION"]);
+fn agents(list: &Agents, is_wide: bool) -> Table {
+    let lacks = if is_wide { "MISSING ISOLATION" } else { "LACKS" };
+    let mut table = Table::new(&["ID", "HOST", "STATE", "TASKS", "CPUS", "MEM MIB", "DISK MIB", "JOINED", lacks]);
     for agent in &list.agents {
         let of_total = |name: &str| format!("{} of {}", amount(&agent.used, name), amount(&agent.total, name));
         let state = if agent.deactivated { format!("{}, deactivated", agent.state) } else { agent.state.clone() };
         table.add(vec![
-            agent.id.as_str().into(),
+            Cell::id(&agent.id),
             agent.hostname.as_str().into(),
             painted_state(&state),
             agent.task_count.to_string().into(),
@@ -67,7 +75,62 @@ fn agents(list: &Agents) -> Table {
             of_total("mem").into(),
             of_total("disk").into(),
             ago(agent.registered).into(),
-            agent.missing_isolation.join("; ").into(),
+            if is_wide { agent.missing_isolation.join("; ") } else { lacking(&agent.missing_isolation) }.into(),
+        ]);
+    }
+    table
+}
+
+/// What is missing in a few words: `memory limits`, or `memory limits +2`; `--wide` shows all and why.
+fn lacking(missing: &[String]) -> String {
+    let Some(first) = missing.first() else { return String::new() };
+    // "memory limits and out-of-memory reports: the cgroup-controllers setting does not allow memory"
+    let what = first.split(':').next().unwrap_or_default();
+    let short = what.split(" and ").next().unwrap_or_default();
+    match missing.len() {
+        1 => short.to_owned(),
+        count => format!("{short} +{}", count - 1),
+    }
+}
+
+fn nodes(list: &Nodes, is_wide: bool) -> Table {
+    let narrow = ["NAME", "STATE", "SINCE", "ALLOCATES", "SHARDS", "AGENTS", "FRAMEWORKS", "HTTP"];
+    let more = ["QUIC", "CLOCK MS"];
+    let mut table = Table::new(&if is_wide { [&narrow[..], &more].concat() } else { narrow.to_vec() });
+    for node in &list.nodes {
+        let mut row: Vec<Cell> = vec![
+            node.name.as_str().into(),
+            painted_state(&node.state),
+            ago(node.since).into(),
+            if node.is_allocator { "yes" } else { "" }.into(),
+            node.shard_count.to_string().into(),
+            node.agent_count.to_string().into(),
+            node.framework_count.to_string().into(),
+            node.http.as_str().into(),
+        ];
+        if is_wide {
+            row.extend([node.quic.as_str().into(), format!("{:+}", node.clock_skew_ms).into()]);
+        }
+        table.add(row);
+    }
+    table
+}
+
+fn shards(list: &Shards) -> Table {
+    let mut table = Table::new(&["SHARD", "OWNER", "GENERATION", "EPOCH", "SINCE", "AGENTS", "WHY"]);
+    for shard in &list.shards {
+        let owner = match shard.owner.as_deref() {
+            Some(owner) => owner.into(),
+            None => Cell::painted("nobody", Paint::Bad),
+        };
+        table.add(vec![
+            shard.number.to_string().into(),
+            owner,
+            shard.generation.to_string().into(),
+            shard.epoch.to_string().into(),
+            ago(shard.since).into(),
+            shard.agent_count.to_string().into(),
+            shard.why.as_str().into(),
         ]);
     }
     table
@@ -77,7 +140,7 @@ fn frameworks(list: &Frameworks) -> Table {
     let mut table = Table::new(&["ID", "NAME", "STATE", "ROLES", "TASKS", "OFFERS", "CPUS", "MEM MIB", "SUBSCRIBED"]);
     for framework in &list.frameworks {
         table.add(vec![
-            framework.id.as_str().into(),
+            Cell::id(&framework.id),
             framework.name.as_str().into(),
             painted_state(&framework.state),
             framework.roles.join(",").into(),
@@ -96,38 +159,43 @@ fn offers(list: &Offers) -> Table {
     for offer in &list.offers {
         table.add(vec![
             offer.id.as_str().into(),
-            offer.framework_id.as_str().into(),
+            Cell::id(&offer.framework_id),
             offer.role.as_str().into(),
             offer.hostname.as_str().into(),
             amount(&offer.resources, "cpus").into(),
             amount(&offer.resources, "mem").into(),
             amount(&offer.resources, "disk").into(),
             amount(&offer.resources, "ports").into(),
-            offer.agent_id.as_str().into(),
+            Cell::id(&offer.agent_id),
         ]);
     }
     table
 }
 
-fn tasks(list: &Tasks) -> Table {
-    let mut table = Table::new(&["ID", "NAME", "STATE", "EXIT", "HOST", "CPUS", "MEM MIB", "SINCE", "FRAMEWORK"]);
+fn tasks(list: &Tasks, is_wide: bool) -> Table {
+    let narrow = ["ID", "NAME", "STATE", "EXIT", "CPUS", "MEM MIB", "SINCE", "AGENT", "FRAMEWORK"];
+    let mut table = Table::new(&if is_wide { [&narrow[..], &["HOST"]].concat() } else { narrow.to_vec() });
     for task in &list.tasks {
         let exit = match (task.exit_status, task.exit_signal) {
             (Some(status), _) => status.to_string(),
             (None, Some(signal)) => format!("signal {signal}"),
             (None, None) => String::new(),
         };
-        table.add(vec![
+        let mut row: Vec<Cell> = vec![
             task.id.as_str().into(),
             task.name.as_str().into(),
             painted_state(&task.state.trim_start_matches("TASK_").to_lowercase()),
             exit.into(),
-            task.hostname.as_deref().unwrap_or(&task.agent_id).into(),
             amount(&task.resources, "cpus").into(),
             amount(&task.resources, "mem").into(),
             task.statuses.last().map(|status| ago(status.at)).unwrap_or_default().into(),
-            task.framework_id.as_str().into(),
-        ]);
+            Cell::id(&task.agent_id),
+            Cell::id(&task.framework_id),
+        ];
+        if is_wide {
+            row.push(task.hostname.as_deref().unwrap_or_default().into());
+        }
+        table.add(row);
     }
     table
 }
@@ -172,9 +240,9 @@ fn amount(amounts: &Amounts, name: &str) -> String {
 
 fn painted_state(state: &str) -> Cell {
     let paint = match state {
-        "connected" | "running" | "finished" | "usable" => Paint::Good,
-        "staging" | "starting" | "killing" | "recovered" | "disconnected" => Paint::Waiting,
-        "failed" | "error" | "lost" | "unreachable" | "gone" | "dropped" | "gone_by_operator" => Paint::Bad,
+        "connected" | "running" | "finished" | "usable" | "live" => Paint::Good,
+        "staging" | "starting" | "killing" | "recovered" | "disconnected" | "suspect" => Paint::Waiting,
+        "failed" | "error" | "lost" | "unreachable" | "gone" | "dropped" | "gone_by_operator" | "revoked" => Paint::Bad,
         _ => Paint::Plain,
     };
     Cell::painted(state, paint)
@@ -193,13 +261,36 @@ mod tests {
                 "resources": {"cpus": 0.1, "mem": 32.0}, "statuses": [], "exit_status": status, "exit_signal": signal})
         };
         let list = json!({"tasks": [task("TASK_FAILED", Some(3), None), task("TASK_KILLED", None, Some(9)), task("TASK_RUNNING", None, None)]});
-        let text = tasks(&serde_json::from_value(list).unwrap()).for_stdout();
+        let text = tasks(&serde_json::from_value(list).unwrap(), true).for_stdout(false);
         assert_eq!(
             text,
-            "ID  NAME  STATE    EXIT      HOST  CPUS  MEM MIB  SINCE  FRAMEWORK\n\
-             t   n     failed   3         h     0.1   32              f\n\
-             t   n     killed   signal 9  h     0.1   32              f\n\
-             t   n     running            h     0.1   32              f\n"
+            "ID  NAME  STATE    EXIT      CPUS  MEM MIB  SINCE  AGENT  FRAMEWORK  HOST\n\
+             t   n     failed   3         0.1   32              a      f          h\n\
+             t   n     killed   signal 9  0.1   32              a      f          h\n\
+             t   n     running            0.1   32              a      f          h\n"
         );
+    }
+
+    #[test]
+    fn what_an_agent_lacks_is_short() {
+        let all = ["memory limits and out-of-memory reports: not allowed", "cpu pinning: not there", "x: y"];
+        for (count, expected) in [(0, ""), (1, "memory limits"), (2, "memory limits +1"), (3, "memory limits +2")] {
+            let missing: Vec<String> = all.iter().take(count).map(|&line| line.to_owned()).collect();
+            assert_eq!(lacking(&missing), expected, "case: {count}");
+        }
+    }
+
+    #[test]
+    fn nodes_and_shards_are_tables() {
+        let list = json!({"nodes": [{"name": "node-1", "http": "http://h:1", "quic": "h:2", "state": "live", "since": 0.0,
+            "is_allocator": true, "shard_count": 256, "agent_count": 3, "framework_count": 1, "clock_skew_ms": -4}]});
+        let text = nodes(&serde_json::from_value(list).unwrap(), true).for_stdout(false);
+        let row = text.lines().nth(1).unwrap();
+        let end = "yes        256     3       1           http://h:1  h:2   -4";
+        assert!(row.starts_with("node-1  live") && row.ends_with(end), "{text}");
+        let list = json!({"shards": [{"number": 7, "owner": null, "epoch": 2, "generation": 1, "since": 0.0,
+            "why": "node-2 was gone", "agent_count": 0}]});
+        let text = shards(&serde_json::from_value(list).unwrap()).for_stdout(false);
+        assert!(text.contains("\n7      nobody  1           2 ") && text.ends_with("node-2 was gone\n"), "{text}");
     }
 }

@@ -8,6 +8,7 @@ use tokio::{sync::watch, time::sleep};
 use crate::{
     api::{Api, ApiError},
     arguments::Logs,
+    away::{self, Opening},
     endpoints,
     output::{self, End, OutputError, Source},
 };
@@ -26,6 +27,8 @@ pub(crate) enum LogsError {
     },
     #[error("cannot show what the task has written")]
     Output(#[from] OutputError),
+    #[error("cannot show what task {task_id} has written: {why}; its files are in the agent's work directory")]
+    AgentGone { task_id: String, why: String },
 }
 
 /// Shows the files; with `follow`, until the task has ended and all was read.
@@ -40,10 +43,11 @@ pub(crate) async fn logs(api: &Api, options: &Logs) -> Result<(), LogsError> {
         (true, true) => End::of(&task),
         (true, false) => End::Open,
     });
+    let opening = Opening::default();
     let show = async {
         match &options.file {
-            Some(path) => output::copy(api, &from, path, end, &mut io::stdout()).await,
-            None => output::copy_both(api, &from, end).await,
+            Some(path) => output::copy(api, &from, path, end, &opening, &mut io::stdout()).await,
+            None => output::copy_both(api, &from, end, &opening).await,
         }
     };
     let watch = async {
@@ -61,6 +65,7 @@ pub(crate) async fn logs(api: &Api, options: &Logs) -> Result<(), LogsError> {
     tokio::select! {
         shown = show => Ok(shown?),
         () = async { watch.await; pending().await } => Ok(()),
+        why = away::tell(api, &from, &opening) => Err(LogsError::AgentGone { task_id: from.task_id.clone(), why }),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod api;
 mod arguments;
+mod away;
 mod endpoints;
 mod interrupt;
 mod lists;
@@ -71,6 +72,8 @@ fn execute(arguments: Arguments) -> anyhow::Result<u8> {
             },
             Command::Frameworks(list) => lists::list(&api()?, Kind::Frameworks, *list).await?,
             Command::Offers(list) => lists::list(&api()?, Kind::Offers, *list).await?,
+            Command::Nodes(list) => lists::list(&api()?, Kind::Nodes, *list).await?,
+            Command::Shards(list) => lists::list(&api()?, Kind::Shards, *list).await?,
             Command::Roles(list) => lists::list(&api()?, Kind::Roles, *list).await?,
             Command::Tasks(tasks) => match &tasks.command {
                 None => lists::list(&api()?, Kind::Tasks, tasks.list).await?,

@@ -13,6 +13,7 @@ use tokio::{
 
 use crate::{
     api::{Api, ApiError},
+    away::Opening,
     endpoints::{self, File},
 };
 
@@ -95,6 +96,7 @@ pub(crate) async fn copy(
     from: &Source,
     path: &str,
     mut end: watch::Receiver<End>,
+    opening: &Opening,
     to: &mut impl Write,
 ) -> Result<(), OutputError> {
     let mut at = 0;
@@ -102,7 +104,7 @@ pub(crate) async fn copy(
     let mut give_up = None;
     loop {
         let before = at;
-        let stopped = copy_once(api, from, path, &mut end, &mut at, to).await;
+        let stopped = copy_once(api, from, path, &mut end, opening, &mut at, to).await;
         if at > before {
             (pause, give_up) = (RETRY_FIRST, None);
         }
@@ -135,15 +137,26 @@ async fn copy_once(
     from: &Source,
     path: &str,
     end: &mut watch::Receiver<End>,
+    opening: &Opening,
     at: &mut u64,
     to: &mut impl Write,
 ) -> Stopped {
     let Source { agent_id, framework_id, task_id } = from;
     let follow = *end.borrow() != End::Now;
     let file = File { agent_id, framework_id, task_id, path, offset: *at, follow };
+    opening.begins();
     let mut answer = match endpoints::open_file(api, file).await {
-        Ok(answer) => answer,
-        Err(error) => return Stopped::Failed(error),
+        Ok(answer) => {
+            opening.ends();
+            answer
+        }
+        Err(error) => {
+            if !error.may_pass() {
+                // That is an answer: the task has not begun, or the file is not there.
+                opening.ends();
+            }
+            return Stopped::Failed(error);
+        }
     };
     loop {
         if end.borrow_and_update().size(path).is_some_and(|size| *at >= size) {
@@ -166,10 +179,15 @@ async fn copy_once(
 }
 
 /// Copies stdout to stdout and stderr to stderr at the same time.
-pub(crate) async fn copy_both(api: &Api, from: &Source, end: watch::Receiver<End>) -> Result<(), OutputError> {
+pub(crate) async fn copy_both(
+    api: &Api,
+    from: &Source,
+    end: watch::Receiver<End>,
+    opening: &Opening,
+) -> Result<(), OutputError> {
     let (mut out, mut err) = (io::stdout(), io::stderr());
-    let stdout = copy(api, from, "stdout", end.clone(), &mut out);
-    let stderr = copy(api, from, "stderr", end, &mut err);
+    let stdout = copy(api, from, "stdout", end.clone(), opening, &mut out);
+    let stderr = copy(api, from, "stderr", end, opening, &mut err);
     let (first, second) = tokio::join!(stdout, stderr);
     first.and(second)
 }

@@ -5,6 +5,7 @@
 mod calls;
 mod ending;
 mod session;
+mod size;
 
 use std::{fs, pin::pin, time::Duration};
 
@@ -22,6 +23,7 @@ use self::session::{Session, SessionError};
 use crate::{
     api::{Api, ApiError},
     arguments::Run,
+    away::{self, Opening},
     endpoints,
     interrupt::Interrupts,
     output::{self, End, Source},
@@ -32,6 +34,8 @@ use crate::{
 const WAITING_NOTE: Duration = Duration::from_secs(5);
 /// How often the control plane is asked about a task that it does not know (any more, or yet).
 const ASK_AGAIN: Duration = Duration::from_secs(2);
+/// How long a lost task's output is waited for: what its agent has sent is here by then.
+const LOST_OUTPUT_PATIENCE: Duration = Duration::from_secs(1);
 /// How long the facts about the task's process may take to arrive after its last update.
 const FACTS_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -42,6 +46,8 @@ pub(crate) enum RunError {
     Session(#[from] SessionError),
     #[error("cannot run the command")]
     Api(#[from] ApiError),
+    #[error("{0}; with --wait the run waits for such an agent")]
+    TooLarge(String),
     #[error("the system gives no random numbers for a task id: {0}")]
     Random(getrandom::Error),
 }
@@ -50,6 +56,12 @@ pub(crate) enum RunError {
 pub(crate) async fn run(api: &Api, options: &Run) -> Result<u8, RunError> {
     let mut interrupts = Interrupts::new();
     let user = options.user.clone().unwrap_or_else(current_user);
+    if let Some(why) = size::refusal(options, &endpoints::agents(api).await?.agents) {
+        if !options.wait {
+            return Err(RunError::TooLarge(why));
+        }
+        say(&format!("{why}; waiting for one that is"));
+    }
     let session = Session::open(api, calls::framework(options, &user)).await?;
     say(&format!("framework {} at {}", session.framework_id, api.url()));
     let task_id = format!("run-{}", random_text()?);
@@ -114,6 +126,7 @@ impl Running<'_> {
         if !is_printed {
             tokio::select! {
                 () = &mut printing => {}
+                () = sleep(LOST_OUTPUT_PATIENCE), if is_lost(last) => self.say_what_is_missing().await,
                 () = interrupts.next() => say("interrupted: the output is not complete"),
             }
         }
@@ -218,6 +231,12 @@ impl Running<'_> {
 
     /// Connects again; `false` when interrupted meanwhile.
     async fn reopen(&mut self, interrupts: &mut Interrupts) -> Result<bool, RunError> {
+        // A stream also ends because the framework does: that is no fault of the connection.
+        match self.session.reopen_once().await {
+            Ok(()) => return Ok(true),
+            Err(error) if !error.may_pass() => return Err(error.into()),
+            Err(_) => {}
+        }
         say("the connection to the control plane broke; connecting again");
         tokio::select! {
             outcome = self.session.reopen() => outcome?,
@@ -286,6 +305,19 @@ impl Running<'_> {
         }
     }
 
+    async fn say_what_is_missing(&self) {
+        let Some((_, source)) = &self.task else { return };
+        let id = &source.agent_id;
+        let why = match endpoints::agent(self.api, id).await {
+            Ok(agent) if agent.state != "connected" => away::not_connected(&agent),
+            Ok(_) | Err(_) => "does not serve it".to_owned(),
+        };
+        say(&format!(
+            "the output may not be complete: agent {id} {why}; `muster tasks logs {}` reads it when it is back",
+            source.task_id
+        ));
+    }
+
     /// What Muster's own API knows of the task's process, once it knows of its end.
     async fn facts(&self, last: TaskState) -> Option<muster_v1::Task> {
         if is_lost(last) {
@@ -309,7 +341,12 @@ impl Running<'_> {
 
 async fn print(api: &Api, source: Source, end: watch::Receiver<End>) {
     let ends = end.clone();
-    if let Err(error) = output::copy_both(api, &source, end).await {
+    let opening = Opening::default();
+    let copied = tokio::select! {
+        copied = output::copy_both(api, &source, end, &opening) => copied,
+        why = away::tell(api, &source, &opening) => return say(&format!("the output may not be complete: {why}")),
+    };
+    if let Err(error) = copied {
         // A task that never began has no output, and its own message says why.
         let wrote_nothing =
             matches!(*ends.borrow(), End::Ended { stdout: None | Some(0), stderr: None | Some(0) } | End::Now);

@@ -5,6 +5,8 @@ use std::io::IsTerminal;
 const GAP: usize = 2;
 /// A column is never cut to less, so that something of it stays readable.
 const WIDTH_MIN: usize = 6;
+/// Ids are cut to this before anything else is cut: `…b53a62-S0`.
+const ID_WIDTH_MIN: usize = 10;
 
 /// A list with a head.
 #[derive(Debug)]
@@ -18,6 +20,15 @@ pub(crate) struct Table {
 pub(crate) struct Cell {
     text: String,
     paint: Paint,
+    cut: Cut,
+}
+
+/// Which part of a field goes first when there is no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cut {
+    End,
+    /// Ids of one cluster differ at their end.
+    Start,
 }
 
 /// What a colour says.
@@ -32,13 +43,18 @@ pub(crate) enum Paint {
 impl Cell {
     /// A painted field.
     pub(crate) fn painted(text: impl Into<String>, paint: Paint) -> Self {
-        Self { text: text.into(), paint }
+        Self { text: text.into(), paint, cut: Cut::End }
+    }
+
+    /// An id: its end is shown when there is no room for all of it.
+    pub(crate) fn id(text: impl Into<String>) -> Self {
+        Self { text: text.into(), paint: Paint::Plain, cut: Cut::Start }
     }
 }
 
 impl<T: Into<String>> From<T> for Cell {
     fn from(text: T) -> Self {
-        Self { text: text.into(), paint: Paint::Plain }
+        Self::painted(text, Paint::Plain)
     }
 }
 
@@ -53,10 +69,14 @@ impl Table {
         self.rows.push(row);
     }
 
-    /// The table's text for standard output: cut and painted if that is a terminal, whole and plain if not.
-    pub(crate) fn for_stdout(&self) -> String {
+    /// The table's text for standard output: painted and, unless it may be wide, cut if that is a terminal; whole and
+    /// plain if not.
+    pub(crate) fn for_stdout(&self, may_be_wide: bool) -> String {
         if !std::io::stdout().is_terminal() {
             return self.render(usize::MAX, false);
+        }
+        if may_be_wide {
+            return self.render(usize::MAX, std::env::var_os("NO_COLOR").is_none());
         }
         let width = terminal_size::terminal_size().map_or(80, |(terminal_size::Width(width), _)| usize::from(width));
         self.render(width, std::env::var_os("NO_COLOR").is_none())
@@ -69,7 +89,7 @@ impl Table {
         for row in std::iter::once(&head).chain(&self.rows) {
             let mut line = String::new();
             for (cell, &width) in row.iter().zip(&widths) {
-                let text = fit(&cell.text, width);
+                let text = fit(cell, width);
                 let padding = width.saturating_sub(text.chars().count()) + GAP;
                 line.push_str(&paint(&text, cell.paint, is_painted));
                 line.extend(std::iter::repeat_n(' ', padding));
@@ -88,7 +108,17 @@ impl Table {
                 *width = (*width).max(cell.text.chars().count());
             }
         }
+        let is_id: Vec<bool> =
+            self.rows.first().map_or_else(Vec::new, |row| row.iter().map(|it| it.cut == Cut::Start).collect());
         let room = limit.saturating_sub(GAP * widths.len().saturating_sub(1));
+        // Of an id the end is enough to tell it from others; only then something is lost.
+        while widths.iter().sum::<usize>() > room {
+            let ids = widths.iter_mut().zip(&is_id).filter(|(width, is_id)| **is_id && **width > ID_WIDTH_MIN);
+            match ids.map(|(width, _)| width).max() {
+                Some(widest) => *widest -= 1,
+                None => break,
+            }
+        }
         while widths.iter().sum::<usize>() > room {
             match widths.iter_mut().max() {
                 Some(widest) if *widest > WIDTH_MIN => *widest -= 1,
@@ -100,12 +130,17 @@ impl Table {
 }
 
 /// Cuts a text and marks the cut; line breaks and control characters become spaces.
-fn fit(text: &str, width: usize) -> String {
-    let plain = text.chars().map(|c| if c.is_control() { ' ' } else { c });
-    if text.chars().count() <= width {
+fn fit(cell: &Cell, width: usize) -> String {
+    let plain = cell.text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let count = cell.text.chars().count();
+    if count <= width {
         return plain.collect();
     }
-    plain.take(width.saturating_sub(1)).chain(std::iter::once('…')).collect()
+    let kept = width.saturating_sub(1);
+    match cell.cut {
+        Cut::End => plain.take(kept).chain(std::iter::once('…')).collect(),
+        Cut::Start => std::iter::once('…').chain(plain.skip(count.saturating_sub(kept))).collect(),
+    }
 }
 
 fn paint(text: &str, paint: Paint, is_painted: bool) -> String {
@@ -142,6 +177,13 @@ mod tests {
         let text = table().render(20, false);
         assert_eq!(text, "ID           STATE\na-long-ide…  running\nb c          lost\n");
         assert!(text.lines().all(|line| line.chars().count() <= 20));
+    }
+
+    #[test]
+    fn of_an_id_the_end_is_kept() {
+        let mut table = Table::new(&["ID", "STATE"]);
+        table.add(vec![Cell::id("0f761d6f-88a9-4b89-S0"), "lost".into()]);
+        assert_eq!(table.render(15, false), "ID        STATE\n…4b89-S0  lost\n");
     }
 
     #[test]

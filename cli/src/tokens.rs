@@ -7,6 +7,7 @@ use crate::{
     arguments::{Output, TokensCommand},
     endpoints,
     lists::{self, Kind},
+    say,
 };
 
 /// Does what was asked and returns the text for standard output.
@@ -26,7 +27,9 @@ pub(crate) async fn tokens(api: &Api, command: &TokensCommand) -> Result<String,
                 return Ok(format!("{:#}\n", serde_json::json!(created)));
             }
             let command = join_command(&created.join_address, &created.token);
-            Ok(format!("{}\n\non the machine that is to join:\n  {command}\n", created.token))
+            // The token alone on stdout, so that TOKEN=$(muster tokens create) holds it and nothing else.
+            say(&format!("on the machine that is to join:\n  {command}"));
+            Ok(format!("{}\n", created.token))
         }
     }
 }

@@ -2,26 +2,24 @@
 //!
 //! What was started is written to DIR/cluster.json at once, so that `down` finds it whatever happens here.
 
+mod addresses;
 mod machine;
 mod programs;
 mod record;
+mod settings;
+mod start;
+mod stop;
 
-use std::{
-    fs, io,
-    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fs, io, net::SocketAddr, path::PathBuf, time::Duration};
 
-use muster_http_api::muster_v1::NewToken;
-use muster_transport::http::Method;
-use serde_json::json;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use self::{
-    machine::Machine,
-    programs::{Plan, ProgramError, Started},
-    record::{Agent, Node, Process, Record, RecordError},
+    programs::{ProgramError, Started},
+    record::{Process, Record, RecordError},
+    settings::Settings,
+    start::Nodes,
+    stop::{Tasks, stop_recorded},
 };
 use crate::{
     api::{Api, ApiError},
@@ -33,11 +31,9 @@ use crate::{
 };
 
 const START_PATIENCE: Duration = Duration::from_secs(60);
-/// How long tasks may take to end when the cluster is stopped: the usual grace period, and some.
-const TASKS_PATIENCE: Duration = Duration::from_secs(15);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// For the tokens that `up` itself uses, and the one that it shows.
-const TOKEN_SECONDS: u64 = 3600;
+const TOKEN_SECONDS: u64 = 86_400;
 
 /// Why the cluster is not up, or not down.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +61,31 @@ pub(crate) enum UpError {
         #[source]
         source: Box<ApiError>,
     },
+    #[error("{url} answers but is not healthy; see its log")]
+    NotHealthy { url: String },
+    #[error(
+        "several nodes keep their store in etcd, and there is no `etcd` in PATH; on Debian: apt-get install etcd-server"
+    )]
+    NoEtcd,
+    #[error("cannot copy the cluster's secret {} to {}", from.display(), path.display())]
+    Secret {
+        from: PathBuf,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error(
+        "the cluster in {} was begun with --agents {begun}: each agent declares its part of the machine, and with {asked} parts \
+         of it would be given away twice or not at all. Leave out --agents, or begin another cluster with --dir", dir.display()
+    )]
+    OtherAgents { begun: u16, asked: u16, dir: PathBuf },
+    #[error(
+        "the cluster in {} was begun with --nodes {begun} and cannot be run with {asked}: a single node keeps its store to \
+         itself, and of several none is taken away here. Leave out --nodes, or begin another cluster with --dir", dir.display()
+    )]
+    OtherNodes { begun: u16, asked: u16, dir: PathBuf },
+    #[error("everything that was started has ended:\n  {}", how.join("\n  "))]
+    AllEnded { how: Vec<String> },
     #[error("agent {number} did not join within {} s; see {}", START_PATIENCE.as_secs(), log.display())]
     NotJoined { number: usize, log: PathBuf },
     #[error(transparent)]
@@ -93,12 +114,15 @@ pub(crate) async fn up(options: &Up) -> Result<(), UpError> {
     };
     let outcome = match outcome {
         Ok(()) if options.detach => return Ok(()),
-        Ok(()) => {
-            cluster.watch(&mut interrupts).await;
-            Ok(())
-        }
+        Ok(()) => cluster.watch(&mut interrupts).await,
         Err(error) => Err(error),
     };
+    if let Err(UpError::AllEnded { .. }) = outcome {
+        return outcome.and(cluster.forget(&[]));
+    }
+    if cluster.started.is_empty() {
+        return outcome;
+    }
     say("stopping what was started; once more to kill it");
     tokio::select! {
         stopped = cluster.stop() => outcome.and(stopped),
@@ -125,27 +149,54 @@ struct Cluster {
 
 impl Cluster {
     async fn bring_up(&mut self, options: &Up) -> Result<(), UpError> {
-        let api = self.control_plane(options).await?;
-        let cluster = endpoints::cluster(&api).await?;
-        self.agents(&api, options).await?;
-        let missing = endpoints::agents(&api).await?;
-        for agent in &missing.agents {
+        let mut settings = Settings::for_up(&self.dir, options)?;
+        settings.write(&self.dir)?;
+        let nodes = self.nodes(options, &mut settings).await?;
+        self.agents(&nodes, &settings).await?;
+        for agent in &endpoints::agents(&nodes.any).await?.agents {
             for line in &agent.missing_isolation {
                 say(&format!("agent {}: without {line}", agent.id));
             }
         }
-        say("running a first task:");
-        let status = run::run(&api, &first_task()).await.map_err(UpError::FirstTask)?;
-        if status != 0 {
-            return Err(UpError::FirstTaskFailed { status, dir: self.dir.clone() });
-        }
-        let token = new_token(&api).await?;
-        let url = api.url();
+        let token = if settings.is_greeted {
+            None
+        } else {
+            say("running a first task:");
+            let status = run::run(&nodes.any, &first_task()).await.map_err(UpError::FirstTask)?;
+            if status != 0 {
+                return Err(UpError::FirstTaskFailed { status, dir: self.dir.clone() });
+            }
+            Some(start::new_token(&nodes.any).await?)
+        };
+        settings.is_greeted = true;
+        settings.write(&self.dir)?;
+        self.greet(options, &nodes, token.as_deref()).await
+    }
+
+    /// Says what is there and what to do with it. The token is made for the first time only.
+    async fn greet(&self, options: &Up, nodes: &Nodes, token: Option<&str>) -> Result<(), UpError> {
+        let urls: Vec<&str> = self.record.nodes.iter().map(|node| node.http.as_str()).collect();
+        let url = urls.join(",");
         let program = std::env::current_exe().map_or("muster".to_owned(), |path| path.display().to_string());
         say(&format!("\nThe cluster runs; its state is in {}.", self.dir.display()));
         say(&format!("  HTTP API      {url}"));
         say(&format!("  try           {program} --url {url} run --cpus 0.1 --mem 32 -- sh -c 'echo hi; sleep 2'"));
-        say(&format!("  another agent {}", tokens::join_command(&cluster.join_address, &token)));
+        let addresses = self.join_addresses(nodes).await?;
+        match token {
+            Some(token) => {
+                say(&format!("  another agent {}", tokens::join_command(&addresses.join(","), token)));
+            }
+            None => {
+                say(&format!("  another agent {program} --url {url} tokens create"));
+                say("                (the first task ran and a token was shown when the cluster began)");
+            }
+        }
+        let is_loopback = |address: &String| address.parse().is_ok_and(|it: SocketAddr| it.ip().is_loopback());
+        if addresses.iter().all(is_loopback) {
+            let port = self.record.nodes.first().and_then(|node| node.quic.rsplit(':').next()).unwrap_or("5055");
+            let how = format!("stop it and start it with --quic 0.0.0.0:{port} to let others join");
+            say(&format!("                (on this machine only; {how})"));
+        }
         if options.detach {
             say(&format!("  stop          {program} down --dir {}", self.dir.display()));
         } else {
@@ -154,103 +205,35 @@ impl Cluster {
         Ok(())
     }
 
-    /// Starts the control plane unless the recorded one runs, and waits until it answers.
-    async fn control_plane(&mut self, options: &Up) -> Result<Api, UpError> {
-        if let Some(node) = self.record.nodes.first().filter(|node| node.process.is_alive()) {
-            say(&format!("the control plane runs already: {}", node.http));
-            return Ok(Api::new(&node.http)?);
+    async fn join_addresses(&self, nodes: &Nodes) -> Result<Vec<String>, UpError> {
+        if let [_] = self.record.nodes.as_slice() {
+            return Ok(vec![endpoints::cluster(&nodes.any).await?.join_address]);
         }
-        let listen = free_tcp(options.listen)?;
-        let quic = free_udp(options.quic.unwrap_or_else(|| default_quic(listen)))?;
-        let dir = self.dir.join("control-plane");
-        let mut started = Plan::control_plane(&dir, listen, quic, advertised(quic)).start()?;
-        let http = format!("http://{}", reachable(listen));
-        let node = Node { http: http.clone(), quic: reachable(quic).to_string(), process: started.process, dir };
-        self.record.nodes = vec![node];
-        self.record.write(&self.dir)?;
-        let api = Api::new(&http)?;
-        let end = Instant::now() + START_PATIENCE;
-        loop {
-            started.expect_running()?;
-            match endpoints::cluster(&api).await {
-                Ok(_) => break,
-                Err(source) if Instant::now() > end || !source.may_pass() => {
-                    self.started.push(started);
-                    return Err(UpError::NoAnswer { url: http, source: Box::new(source) });
-                }
-                Err(_) => sleep(LOOK_AGAIN).await,
-            }
+        let mut addresses = Vec::new();
+        for node in &self.record.nodes {
+            addresses.push(endpoints::cluster(&Api::new(&node.http)?).await?.join_address);
         }
-        say(&format!("control plane: {http}, process {}", started.process.pid));
-        self.started.push(started);
-        Ok(api)
+        Ok(addresses)
     }
 
-    /// Starts the agents that do not run, one after the other, so that each one's id is known.
-    async fn agents(&mut self, api: &Api, options: &Up) -> Result<(), UpError> {
-        let machine = Machine::here(&self.dir);
-        for index in 0..options.agents {
-            let number = usize::from(index) + 1;
-            let dir = self.dir.join("agents").join(number.to_string());
-            if let Some(agent) = self.record.agents.iter().find(|agent| agent.dir == dir && agent.process.is_alive()) {
-                say(&format!("agent {number} runs already: {}", agent.id));
-                continue;
-            }
-            let quic = self.record.nodes.first().map(|node| node.quic.clone()).unwrap_or_default();
-            let token = new_token(api).await?;
-            let part = (options.agents > 1).then(|| machine.part(index, options.agents));
-            let before = connected(api).await?;
-            let started = Plan::agent(&dir, index, &quic, &token, part.as_deref()).start()?;
-            self.record.agents.retain(|agent| agent.dir != dir);
-            self.record.agents.push(Agent { id: String::new(), process: started.process, dir: dir.clone() });
-            self.record.write(&self.dir)?;
-            self.started.push(started);
-            let id = self.wait_joined(api, &before, number, &dir).await?;
-            say(&format!("agent {number}: {id}, {}", part.as_deref().unwrap_or("the whole machine")));
-            if let Some(agent) = self.record.agents.last_mut() {
-                agent.id = id;
-            }
-            self.record.write(&self.dir)?;
-        }
-        Ok(())
-    }
-
-    async fn wait_joined(
-        &mut self,
-        api: &Api,
-        before: &[Session],
-        number: usize,
-        dir: &Path,
-    ) -> Result<String, UpError> {
-        let others: Vec<String> =
-            self.record.agents.iter().filter(|agent| agent.dir != dir).map(|agent| agent.id.clone()).collect();
-        let end = Instant::now() + START_PATIENCE;
-        loop {
-            if let Some(started) = self.started.last_mut() {
-                started.expect_running()?;
-            }
-            let is_new = |session: &Session| !before.contains(session) && !others.contains(&session.0);
-            match connected(api).await?.into_iter().find(is_new) {
-                Some((id, _)) => return Ok(id),
-                None if Instant::now() > end => return Err(UpError::NotJoined { number, log: dir.join("log") }),
-                None => sleep(LOOK_AGAIN).await,
-            }
-        }
-    }
-
-    /// Stays until Ctrl-C, and says what ends meanwhile.
-    async fn watch(&mut self, interrupts: &mut Interrupts) {
+    /// Stays until Ctrl-C, and says what ends meanwhile. Errors: nothing is left.
+    async fn watch(&mut self, interrupts: &mut Interrupts) -> Result<(), UpError> {
+        let mut how = Vec::new();
         loop {
             self.started.retain_mut(|started| match started.ended() {
-                Some(how) => {
-                    say(&how);
+                Some(ended) => {
+                    say(&ended);
+                    how.push(ended);
                     false
                 }
                 None => true,
             });
+            if self.started.is_empty() && !self.record.processes().any(Process::is_alive) {
+                return Err(UpError::AllEnded { how });
+            }
             tokio::select! {
                 () = sleep(Duration::from_millis(500)) => {}
-                () = interrupts.next() => return,
+                () = interrupts.next() => return Ok(()),
             }
         }
     }
@@ -259,8 +242,7 @@ impl Cluster {
     async fn stop(&mut self) -> Result<(), UpError> {
         let own: Vec<Process> = self.started.iter().map(|started| started.process).collect();
         let mut record = self.record.clone();
-        record.nodes.retain(|node| own.contains(&node.process));
-        record.agents.retain(|agent| own.contains(&agent.process));
+        record.keep(|process| own.contains(&process));
         // With a control plane that goes on, its tasks do too.
         let tasks = if record.nodes.is_empty() { Tasks::Keep } else { Tasks::End };
         stop_recorded(&record, tasks).await?;
@@ -277,8 +259,7 @@ impl Cluster {
     }
 
     fn forget(&mut self, gone: &[Process]) -> Result<(), UpError> {
-        self.record.nodes.retain(|node| !gone.contains(&node.process) && node.process.is_alive());
-        self.record.agents.retain(|agent| !gone.contains(&agent.process) && agent.process.is_alive());
+        self.record.keep(|process| !gone.contains(&process) && process.is_alive());
         if self.record == Record::default() {
             Record::remove(&self.dir)?
         } else {
@@ -286,81 +267,6 @@ impl Cluster {
         }
         Ok(())
     }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Tasks {
-    End,
-    Keep,
-}
-
-/// Ends the tasks (they would outlive an agent), then the agents, then the control plane.
-async fn stop_recorded(record: &Record, tasks: Tasks) -> Result<(), UpError> {
-    let is_running = record.nodes.iter().any(|node| node.process.is_alive());
-    if let Some(node) = record.nodes.first().filter(|_| is_running && tasks == Tasks::End) {
-        end_tasks(&Api::new(&node.http)?).await;
-        wait_for_containers(&record.agents).await;
-    }
-    let agents: Vec<Process> = record.agents.iter().map(|agent| agent.process).collect();
-    programs::stop(&agents).await?;
-    for agent in &record.agents {
-        programs::remove_groups(&agent.dir);
-    }
-    let nodes: Vec<Process> = record.nodes.iter().map(|node| node.process).collect();
-    programs::stop(&nodes).await?;
-    Ok(())
-}
-
-/// Tears all frameworks down and waits until no task is left. What cannot be reached is told and left.
-async fn end_tasks(api: &Api) {
-    let end = Instant::now() + TASKS_PATIENCE;
-    loop {
-        let counts = async {
-            let frameworks: muster_http_api::muster_v1::Frameworks = endpoints::list(api, "frameworks").await?;
-            for framework in frameworks.frameworks.iter().filter(|framework| framework.state != "completed") {
-                let call = json!({"type": "TEARDOWN", "teardown": {"framework_id": {"value": framework.id}}});
-                api.call(Method::POST, "/api/v1", &[], call.to_string().into()).await?;
-            }
-            let agents = endpoints::agents(api).await?;
-            Ok::<u64, ApiError>(agents.agents.iter().filter(|a| a.state == "connected").map(|a| a.task_count).sum())
-        };
-        match counts.await {
-            Ok(0) => return,
-            Ok(_) if Instant::now() < end => sleep(LOOK_AGAIN).await,
-            Ok(count) => return say(&format!("{count} tasks do not end and are left running")),
-            Err(error) => return say(&format!("the tasks are left running: {}", crate::chain(&error))),
-        }
-    }
-}
-
-/// Waits until the agents have ended what ran: a removed framework's tasks are forgotten by the control plane before
-/// their grace period is over, and without its agent nobody would end a task that does not care about SIGTERM.
-async fn wait_for_containers(agents: &[record::Agent]) {
-    let end = Instant::now() + TASKS_PATIENCE;
-    let left = || -> usize {
-        let alive = agents.iter().filter(|agent| agent.process.is_alive());
-        alive.map(|agent| fs::read_dir(agent.dir.join("run/containers")).map_or(0, Iterator::count)).sum()
-    };
-    while left() > 0 {
-        if Instant::now() >= end {
-            return say(&format!("{} containers do not end and are left running", left()));
-        }
-        sleep(LOOK_AGAIN).await;
-    }
-}
-
-/// An agent's id and when it last came back: another for each of its sessions.
-type Session = (String, Option<f64>);
-
-async fn connected(api: &Api) -> Result<Vec<Session>, ApiError> {
-    let agents = endpoints::agents(api).await?.agents.into_iter();
-    // One that was killed counts as connected for a while.
-    Ok(agents.filter(|agent| agent.state == "connected").map(|agent| (agent.id, agent.reregistered)).collect())
-}
-
-async fn new_token(api: &Api) -> Result<String, ApiError> {
-    let new = NewToken { name: None, uses: Some(1), valid_secs: Some(TOKEN_SECONDS) };
-    Ok(endpoints::create_token(api, &new).await?.token)
 }
 
 fn first_task() -> Run {
@@ -373,44 +279,7 @@ fn first_task() -> Run {
         user: None,
         env: Vec::new(),
         grace: None,
+        wait: false,
         command: ["sh", "-c", "echo \"Hello from $(uname -n), Linux $(uname -r)\""].map(str::to_owned).to_vec(),
     }
-}
-
-/// All addresses, so that other machines may join; without a token they get nothing.
-fn default_quic(listen: SocketAddr) -> SocketAddr {
-    let port = if listen.port() == 5050 { 5055 } else { listen.port().checked_add(5).unwrap_or(0) };
-    SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))
-}
-
-/// The address with a port that is free, which it must be in any case.
-fn free_tcp(address: SocketAddr) -> Result<SocketAddr, UpError> {
-    let bound = TcpListener::bind(address).and_then(|socket| socket.local_addr());
-    bound.map_err(|source| UpError::InUse { address, flag: "--listen", source })
-}
-
-fn free_udp(address: SocketAddr) -> Result<SocketAddr, UpError> {
-    let bound = UdpSocket::bind(address).and_then(|socket| socket.local_addr());
-    bound.map_err(|source| UpError::InUse { address, flag: "--quic", source })
-}
-
-/// The address under which other machines reach a listener, as far as this machine can know.
-fn advertised(address: SocketAddr) -> SocketAddr {
-    if !address.ip().is_unspecified() {
-        return address;
-    }
-    // Nothing is sent: the kernel only looks up which own address leads to one far away (RFC 5737 has it as an example).
-    let own = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| {
-        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
-        socket.local_addr()
-    });
-    SocketAddr::new(own.map_or(Ipv4Addr::LOCALHOST.into(), |own| own.ip()), address.port())
-}
-
-/// The address under which this machine itself reaches a listener.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
-    if address.ip().is_unspecified() {
-        address.set_ip(Ipv4Addr::LOCALHOST.into());
-    }
-    address
 }

@@ -1,4 +1,4 @@
-//! `muster why`: the last decisions on a framework or a task, and their reasons.
+//! `muster why`: the last decisions on a framework, a task or an agent, and their reasons.
 
 use muster_http_api::muster_v1::Why;
 use muster_transport::http::StatusCode;
@@ -11,15 +11,15 @@ use crate::{
     moment::ago,
 };
 
-/// The answer's text. The id may be that of a framework or of a task; frameworks come first.
+/// The answer's text. The id may be that of a framework, a task or an agent, looked for in this order.
 pub(crate) async fn why(api: &Api, options: &arguments::Why) -> Result<String, ApiError> {
-    let answer: Result<Value, _> = endpoints::why(api, "frameworks", &options.id).await;
-    let value = match answer {
-        Err(ApiError::Refused { status: StatusCode::NOT_FOUND, .. }) => {
-            endpoints::why(api, "tasks", &options.id).await?
+    let mut answer: Result<Value, _> = endpoints::why(api, "frameworks", &options.id).await;
+    for kind in ["tasks", "agents"] {
+        if let Err(ApiError::Refused { status: StatusCode::NOT_FOUND, .. }) = answer {
+            answer = endpoints::why(api, kind, &options.id).await;
         }
-        other => other?,
-    };
+    }
+    let value = answer?;
     if options.list.output == Output::Json {
         return Ok(format!("{value:#}\n"));
     }

@@ -34,6 +34,8 @@ pub(crate) enum SessionError {
     Unreadable { what: String },
     #[error("the control plane ended the framework: {message}")]
     Ended { message: String },
+    #[error("the framework was removed by an operator, and its task with it")]
+    Removed,
     #[error("the control plane cannot be reached for {} s", limit.as_secs())]
     Unreachable {
         limit: Duration,
@@ -45,11 +47,12 @@ pub(crate) enum SessionError {
 }
 
 impl SessionError {
-    fn may_pass(&self) -> bool {
+    /// Whether another try may succeed.
+    pub(super) fn may_pass(&self) -> bool {
         match self {
             Self::Subscribe(error) => error.may_pass(),
             Self::Broken => true,
-            Self::Unreadable { .. } | Self::Ended { .. } | Self::Unreachable { .. } => false,
+            Self::Unreadable { .. } | Self::Ended { .. } | Self::Removed | Self::Unreachable { .. } => false,
         }
     }
 }
@@ -82,12 +85,18 @@ impl<'a> Session<'a> {
     pub(super) async fn next(&mut self) -> Result<Option<Event>, SessionError> {
         match self.stream.next().await {
             Ok(event) => match event.error {
-                Some(error) => Err(SessionError::Ended { message: error.message }),
+                Some(error) => Err(ended(error.message)),
                 None => Ok(Some(event)),
             },
             Err(SessionError::Broken) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Subscribes again with the same id, once.
+    pub(super) async fn reopen_once(&mut self) -> Result<(), SessionError> {
+        self.stream = subscribe(self.api, &self.info, Some(&self.framework_id)).await?.0;
+        Ok(())
     }
 
     /// Subscribes again with the same id, trying for as long as the control plane keeps the framework.
@@ -96,11 +105,8 @@ impl<'a> Session<'a> {
         let end = Instant::now() + limit;
         let mut pause = RETRY_FIRST;
         loop {
-            match subscribe(self.api, &self.info, Some(&self.framework_id)).await {
-                Ok((stream, _)) => {
-                    self.stream = stream;
-                    return Ok(());
-                }
+            match self.reopen_once().await {
+                Ok(()) => return Ok(()),
                 Err(error) if !error.may_pass() => return Err(error),
                 Err(error) if Instant::now() + pause > end => {
                     return Err(SessionError::Unreachable { limit, source: Box::new(error) });
@@ -145,7 +151,12 @@ async fn subscribe(api: &Api, info: &FrameworkInfo, id: Option<&str>) -> Result<
     let first = stream.next().await?;
     match (first.subscribed, first.error) {
         (Some(event::Subscribed { framework_id, .. }), _) => Ok((stream, framework_id.value)),
-        (None, Some(error)) => Err(SessionError::Ended { message: error.message }),
+        (None, Some(error)) => Err(ended(error.message)),
         (None, None) => Err(SessionError::Unreadable { what: "it does not begin with SUBSCRIBED".to_owned() }),
     }
+}
+
+/// What an ERROR event says. Mesos has one text for a framework that was torn down, and no code for it.
+fn ended(message: String) -> SessionError {
+    if message.contains("has been removed") { SessionError::Removed } else { SessionError::Ended { message } }
 }

@@ -65,15 +65,23 @@ pub(crate) struct Started {
 #[derive(Debug)]
 pub(crate) struct Plan {
     name: &'static str,
+    /// Where it is, if not beside this program.
+    path: Option<PathBuf>,
     dir: PathBuf,
     arguments: Vec<OsString>,
     variables: Vec<(&'static str, String)>,
 }
 
 impl Plan {
-    /// A control plane with its state in `dir`.
-    pub(crate) fn control_plane(dir: &Path, listen: SocketAddr, quic: SocketAddr, advertised: SocketAddr) -> Self {
-        let arguments = vec![
+    /// A control-plane node with its state in `dir`; `shared` is its name among several and their store.
+    pub(crate) fn control_plane(
+        dir: &Path,
+        listen: SocketAddr,
+        quic: SocketAddr,
+        advertised: SocketAddr,
+        shared: Option<(&str, &str)>,
+    ) -> Self {
+        let mut arguments: Vec<OsString> = vec![
             "--listen".into(),
             listen.to_string().into(),
             "--quic".into(),
@@ -83,11 +91,38 @@ impl Plan {
             "--data-dir".into(),
             dir.join("data").into(),
         ];
-        Self { name: "muster-control-plane", dir: dir.to_owned(), arguments, variables: Vec::new() }
+        if let Some((name, store)) = shared {
+            arguments.extend(["--node-name", name, "--store", store].map(OsString::from));
+        }
+        Self { name: "muster-control-plane", path: None, dir: dir.to_owned(), arguments, variables: Vec::new() }
     }
 
-    /// An agent with its state in `dir`. Without `resources` it declares the whole machine.
-    pub(crate) fn agent(dir: &Path, index: u16, control_plane: &str, token: &str, resources: Option<&str>) -> Self {
+    /// An etcd of one member on loopback, with its state in `dir`.
+    pub(crate) fn etcd(path: PathBuf, dir: &Path, client_port: u16, peer_port: u16) -> Self {
+        let (client, peer) = (format!("http://127.0.0.1:{client_port}"), format!("http://127.0.0.1:{peer_port}"));
+        let mut arguments: Vec<OsString> = vec!["--data-dir".into(), dir.join("data").into()];
+        for (flag, value) in [
+            ("--name", "muster".to_owned()),
+            ("--listen-client-urls", client.clone()),
+            ("--advertise-client-urls", client),
+            ("--listen-peer-urls", peer.clone()),
+            ("--initial-advertise-peer-urls", peer.clone()),
+            ("--initial-cluster", format!("muster={peer}")),
+        ] {
+            arguments.extend([flag.into(), value.into()]);
+        }
+        Self { name: "etcd", path: Some(path), dir: dir.to_owned(), arguments, variables: Vec::new() }
+    }
+
+    /// An agent with its state in `dir`. Without `resources` it declares the whole machine; one that has joined needs no
+    /// token.
+    pub(crate) fn agent(
+        dir: &Path,
+        index: u16,
+        control_plane: &str,
+        token: Option<&str>,
+        resources: Option<&str>,
+    ) -> Self {
         let mut arguments: Vec<OsString> = vec![
             "--control-plane".into(),
             control_plane.into(),
@@ -104,14 +139,14 @@ impl Plan {
             arguments.extend(["--resources".into(), resources.into()]);
         }
         // Not as an argument: those can be read by every user of the machine.
-        let variables = vec![("MUSTER_JOIN", token.to_owned())];
-        Self { name: "muster-agent", dir: dir.to_owned(), arguments, variables }
+        let variables = token.map(|token| ("MUSTER_JOIN", token.to_owned())).into_iter().collect();
+        Self { name: "muster-agent", path: None, dir: dir.to_owned(), arguments, variables }
     }
 
     /// Starts it in a process group of its own, with its output in DIR/log.
     pub(crate) fn start(&self) -> Result<Started, ProgramError> {
         let own = std::env::current_exe().unwrap_or_default();
-        let path = own.with_file_name(self.name);
+        let path = self.path.clone().unwrap_or_else(|| own.with_file_name(self.name));
         if !path.exists() {
             return Err(ProgramError::NotThere { path });
         }

@@ -20,6 +20,36 @@ pub(crate) struct Record {
     pub(crate) nodes: Vec<Node>,
     /// Agents.
     pub(crate) agents: Vec<Agent>,
+    /// The store of several nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) etcd: Option<Etcd>,
+}
+
+impl Record {
+    /// All processes in it.
+    pub(crate) fn processes(&self) -> impl Iterator<Item = Process> {
+        let nodes = self.nodes.iter().map(|node| node.process);
+        let agents = self.agents.iter().map(|agent| agent.process);
+        nodes.chain(agents).chain(self.etcd.iter().map(|etcd| etcd.process))
+    }
+
+    /// Keeps the processes that this holds for.
+    pub(crate) fn keep(&mut self, is_kept: impl Fn(Process) -> bool) {
+        self.nodes.retain(|node| is_kept(node.process));
+        self.agents.retain(|agent| is_kept(agent.process));
+        self.etcd = self.etcd.take().filter(|etcd| is_kept(etcd.process));
+    }
+}
+
+/// The etcd that keeps the store of several nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Etcd {
+    /// Where its clients reach it.
+    pub(crate) http: String,
+    #[serde(flatten)]
+    pub(crate) process: Process,
+    /// Its state and its log.
+    pub(crate) dir: PathBuf,
 }
 
 /// One control plane.
@@ -168,6 +198,7 @@ mod tests {
         let record = Record {
             nodes: vec![Node { http: "http://h:1".into(), quic: "h:2".into(), process, dir: "/d".into() }],
             agents: vec![Agent { id: "a".into(), process, dir: "/e".into() }],
+            etcd: Some(Etcd { http: "http://e:3".into(), process, dir: "/f".into() }),
         };
         record.write(dir.path()).unwrap();
         assert_eq!(Record::read(dir.path()).unwrap(), Some(record));

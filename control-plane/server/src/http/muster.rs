@@ -35,6 +35,7 @@ pub(super) async fn answer(http: &Http, call: &Call, rest: &str) -> Reply {
         ["nodes"] if get => from_view(http, |view| Some(api::nodes(view))).await,
         ["shards"] if get => from_view(http, |view| Some(api::shards(view))).await,
         ["agents"] if get => from_view(http, |view| Some(api::agents(view))).await,
+        ["agents", id] if get => from_view(http, |view| api::agent(view, id)).await,
         ["agents", id, "files"] if get => file(http, call, id).await,
         ["agents", id, "certificate"] if call.method == Method::DELETE => match http.admin.revoke_agent(id).await {
             Ok(()) => empty(StatusCode::NO_CONTENT),

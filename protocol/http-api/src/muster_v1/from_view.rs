@@ -39,6 +39,11 @@ pub fn agents(view: &ClusterView) -> Agents {
     Agents { agents: view.owner.agents.values().map(|agent| agent_of(agent)).collect() }
 }
 
+/// One agent; `None` for one that nobody knows.
+pub fn agent(view: &ClusterView, agent_id: &str) -> Option<Agent> {
+    view.owner.agents.iter().find(|(id, _)| id.as_str() == agent_id).map(|(_, agent)| agent_of(agent))
+}
+
 /// The agent's state in one word, and since when it is so, where that is known.
 fn agent_state(agent: &AgentView) -> (&'static str, Option<WallTime>) {
     match (agent.admission, agent.presence) {
@@ -315,7 +320,7 @@ pub fn why_agent(view: &ClusterView, agent_id: &str) -> Option<Why> {
     let mut history = vec![event(agent.registered, "joined".to_owned())];
     history.extend(agent.info.missing_isolation.iter().map(lacks));
     history.extend(agent.reregistered.map(|at| event(at, "came back".to_owned())));
-    history.extend(silent_since(agent.admission, agent.presence).map(|at| event(at, "was heard of last".to_owned())));
+    history.extend(silent_since(agent.admission, agent.presence).map(|at| event(at, "its session ended".to_owned())));
     history.sort_by(|a, b| a.at.total_cmp(&b.at));
     Some(Why {
         subject: format!("agent {agent_id} ({})", agent.info.hostname),

@@ -7,7 +7,9 @@
 mod from_view;
 mod placement;
 
-pub use from_view::{agents, frameworks, offers, resources, roles, task, tasks, why_agent, why_framework, why_task};
+pub use from_view::{
+    agent, agents, frameworks, offers, resources, roles, task, tasks, why_agent, why_framework, why_task,
+};
 pub use placement::{nodes, shards};
 
 use serde::{Deserialize, Serialize};
@@ -107,7 +109,7 @@ pub struct Agents {
     pub agents: Vec<Agent>,
 }
 
-/// One agent.
+/// One agent; answer of `GET agents/ID`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Agent {
     /// Its id.
