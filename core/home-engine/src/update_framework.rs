@@ -107,7 +107,7 @@ impl HomeEngine {
         let home_fence = framework.fence();
         self.rescind_roles(id, |role| !info.roles.contains(role));
         if old.brief() != info.brief() {
-            // The same fence again voids nothing; owners learn the capabilities by it.
+            // Under the fence that they know: by this they learn the capabilities.
             self.send_to_owner(Target::AllOwners, ToOwner::FenceFramework { framework: info.brief(), home_fence });
         }
         self.send_demand(id);

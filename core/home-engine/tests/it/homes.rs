@@ -249,6 +249,23 @@ fn a_read_that_is_older_than_the_news_makes_nobody_go() {
 }
 
 #[test]
+fn a_record_that_came_after_the_question_is_not_gone() {
+    let (mut first, mut second) = two();
+    first.subscribe(1, Some("f"), info(&["eng"]));
+    hand_over(&first, &mut second);
+    second.subscribe(7, Some("f"), info(&["eng"]));
+    live(&mut first, &["n1", "n2"], false);
+    first.is_store_manual = true;
+    first.subscribe(2, Some("f"), info(&["eng"]));
+    let conflict = PersistError::Conflict { key: "frameworks/f".into() };
+    assert_eq!(first.give(Input::PersistFailed { seq: 2, error: conflict }), ["read 3 frameworks/f tombstones/f"]);
+    hand_over(&second, &mut first);
+    first.give(Input::Read { seq: 3, found: Vec::new() });
+    let lines = first.call_with(None, "f", FrameworkCall::Request);
+    assert_eq!(lines, ["=100 503 framework f is at node n2; call that node, or subscribe here (2s)"]);
+}
+
+#[test]
 fn numbers_are_given_once_though_two_nodes_count() {
     let (mut first, mut second) = two();
     let mut subscribed = Vec::new();

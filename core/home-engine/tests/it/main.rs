@@ -11,3 +11,4 @@ mod props;
 mod session;
 mod store;
 mod subscribe;
+mod two_homes;
