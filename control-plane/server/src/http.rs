@@ -4,6 +4,7 @@
 //! by one question to the event loop. Only SUBSCRIBE and followed files are streams.
 
 mod body;
+mod forward;
 mod legacy;
 mod muster;
 mod operator;
@@ -15,8 +16,9 @@ use body::ResponseBody;
 
 use crate::admin::Admin;
 use crate::event::Event;
-use crate::limits::{BODY_BYTES_MAX, IDLE_CONNECTION_TIMEOUT};
+use crate::limits::{BODY_BYTES_MAX, IDLE_CONNECTION_TIMEOUT, PASSED_ON_FILES_MAX};
 use crate::metrics::Metrics;
+use crate::peers::{Gather, PeerTable};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -28,16 +30,17 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use muster_home_engine::io::Answer;
 use muster_http_api::mesos_v1::facts::Facts;
 use muster_http_api::mesos_v1::legacy::parameter;
+use muster_model::NodeId;
 use muster_model::view::ClusterView;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tracing::{debug, warn};
 
 /// A response of this server.
-type Reply = Response<ResponseBody>;
+pub(crate) type Reply = Response<ResponseBody>;
 
 /// What every request needs.
 pub struct Http {
@@ -47,6 +50,9 @@ pub struct Http {
     admin: Admin,
     metrics: Arc<Metrics>,
     next_connection: AtomicU64,
+    /// Of this and the other nodes.
+    gather: Arc<Gather>,
+    passed_on_files: Arc<Semaphore>,
 }
 
 /// One request, read whole.
@@ -58,6 +64,8 @@ struct Call {
     query: String,
     headers: HeaderMap,
     body: Bytes,
+    /// The node that passed it on, if its client is there.
+    forwarded_by: Option<NodeId>,
 }
 
 impl Call {
@@ -71,7 +79,7 @@ impl Call {
 }
 
 impl Http {
-    /// Joins what the handlers need.
+    /// Joins what the handlers need. Other nodes are known once [`Self::peers`] knows them.
     pub fn new(
         events: mpsc::Sender<Event>,
         facts: Facts,
@@ -79,7 +87,15 @@ impl Http {
         admin: Admin,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
-        Arc::new(Self { events, facts, node_name, admin, metrics, next_connection: AtomicU64::new(1) })
+        let gather = Gather::new(events.clone(), PeerTable::default());
+        let passed_on_files = Arc::new(Semaphore::new(PASSED_ON_FILES_MAX));
+        let next_connection = AtomicU64::new(1);
+        Arc::new(Self { events, facts, node_name, admin, metrics, next_connection, gather, passed_on_files })
+    }
+
+    /// The other nodes as the handlers see them, for the event loop to keep.
+    pub fn peers(&self) -> &PeerTable {
+        self.gather.table()
     }
 
     /// Accepts connections until `stop` turns true; connections that are open then end with their current request.
@@ -148,6 +164,7 @@ impl Http {
             query: parts.uri.query().unwrap_or_default().to_owned(),
             headers: parts.headers,
             body,
+            forwarded_by: None,
         };
         self.metrics.request();
         route::dispatch(self, call).await
@@ -158,9 +175,21 @@ impl Http {
         muster_home_engine::io::ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// The cluster's picture between two turns of the loop.
-    async fn view(&self) -> Result<ClusterView, Reply> {
-        self.ask(Event::View).await
+    /// The cluster's picture, of all nodes. One that does not answer is an error, unless the caller takes a part.
+    async fn view(&self, call: &Call) -> Result<ClusterView, Reply> {
+        let gathered = self.gather.cluster().await.ok_or_else(stopping)?;
+        let is_enough = gathered.missing.is_empty() || call.query("partial").as_deref() == Some("ok");
+        if !is_enough {
+            let missing: Vec<_> = gathered.missing.iter().map(|(node, why)| format!("node {node}: {why}")).collect();
+            let text = format!("{}; come again, or ask for what there is with ?partial=ok", missing.join("; "));
+            return Err(with_header(plain(StatusCode::SERVICE_UNAVAILABLE, text), RETRY_AFTER, "1"));
+        }
+        Ok(gathered.view.clone())
+    }
+
+    /// This node's own part of the picture, between two turns of the loop.
+    async fn own_view(&self) -> Result<ClusterView, Reply> {
+        self.gather.own().await.ok_or_else(stopping)
     }
 
     /// Asks the event loop one question.
@@ -169,11 +198,13 @@ impl Http {
         let sent = self.events.send(question(reply)).await;
         match (sent, answer.await) {
             (Ok(()), Ok(answer)) => Ok(answer),
-            (Err(_), _) | (_, Err(_)) => {
-                Err(plain(StatusCode::SERVICE_UNAVAILABLE, "the control plane is stopping".to_owned()))
-            }
+            (Err(_), _) | (_, Err(_)) => Err(stopping()),
         }
     }
+}
+
+fn stopping() -> Reply {
+    plain(StatusCode::SERVICE_UNAVAILABLE, "the control plane is stopping")
 }
 
 /// Waits until the node stops.

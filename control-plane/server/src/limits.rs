@@ -29,3 +29,57 @@ pub const STORE_GROUP_MAX: usize = 100;
 /// How long a client's connection may stay open between two calls. Mesos never closes one, and clients keep theirs for
 /// calls that come minutes apart; after an hour it is taken for forgotten.
 pub const IDLE_CONNECTION_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(3600);
+
+/// Silence after which a link between two nodes is given up: shards of a lost node move within seconds, and offers over a
+/// link that is down for a second are rescinded. Ten missed packets' worth of loss does not end it.
+pub const PEER_IDLE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// How often a silent link between two nodes is kept alive.
+pub const PEER_KEEP_ALIVE_INTERVAL: std::time::Duration = std::time::Duration::from_millis(150);
+
+/// Shortest and longest wait before a node is dialled again, before jitter.
+pub const PEER_REDIAL_MIN: std::time::Duration = std::time::Duration::from_millis(50);
+/// See [`PEER_REDIAL_MIN`].
+pub const PEER_REDIAL_MAX: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// How long two nodes may take to say hello. A few round trips over a bad path fit.
+pub const PEER_GREETING_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Messages waiting for one link. At the bound the link is closed; the engines exchange everything on the next one. One
+/// cycle of a large cluster makes some thousands.
+pub const PEER_MESSAGES_MAX: usize = 65_536;
+
+/// Messages written in one frame.
+pub const PEER_BATCH_MAX: usize = 256;
+
+/// Requests of one node that are answered at the same time; more wait in the link's streams.
+pub const PEER_REQUESTS_MAX: usize = 256;
+
+/// Streams that a node may have open on a link that this one dialled.
+pub const PEER_STREAMS_MAX: u32 = 256;
+
+/// Bytes of one stream of a link that wait for their reader; more wait at the sender.
+pub const PEER_STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+
+/// The same for all streams of a link.
+pub const PEER_CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+
+/// Names whose last refusal is remembered, for the log only.
+pub const PEER_NAMES_MAX: usize = 256;
+
+/// How long another node may take for the next part of its picture; then it counts as not answering.
+pub const PICTURE_PART_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// How long a whole picture may take, however steadily its parts come.
+pub const PICTURE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// How long another node may take to begin its answer to a passed-on call. Calls that wait for the store are answered by
+/// 503 long before.
+pub const PASSED_ON_HEAD_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// Bodies up to this size are passed on whole, larger ones as they come.
+pub const PASSED_ON_WHOLE_BYTES_MAX: u64 = 256 * 1024;
+
+/// Files that are followed or read through other nodes at the same time. A link dialled by this node has 16 streams in
+/// this direction, and calls and pictures need some. At the bound the reader gets 503.
+pub const PASSED_ON_FILES_MAX: usize = 8;

@@ -3,6 +3,7 @@
 use crate::event::{AgentItem, Event, SessionHandle};
 use crate::join::JoinDesk;
 use crate::limits::AGENT_MESSAGES_MAX;
+use crate::peers::Peers;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use muster_agent_wire::limits::FRAME_BYTES_MAX;
 use muster_agent_wire::message::{decode_from_agent, decode_join_request, encode_join_reply, encode_to_agent};
@@ -27,13 +28,19 @@ const WRITE_BATCH_MAX: usize = 256;
 pub struct Sessions {
     events: mpsc::Sender<Event>,
     desk: JoinDesk,
+    peers: Option<Arc<Peers>>,
     next: AtomicU64,
 }
 
 impl Sessions {
-    /// Joins the ways in and out.
+    /// Joins the ways in and out of a node that is the only one.
     pub fn new(events: mpsc::Sender<Event>, desk: JoinDesk) -> Arc<Self> {
-        Arc::new(Self { events, desk, next: AtomicU64::new(1) })
+        Arc::new(Self { events, desk, peers: None, next: AtomicU64::new(1) })
+    }
+
+    /// The same for one of several nodes: connections of the others are links of `peers`.
+    pub fn with_peers(events: mpsc::Sender<Event>, desk: JoinDesk, peers: Arc<Peers>) -> Arc<Self> {
+        Arc::new(Self { events, desk, peers: Some(peers), next: AtomicU64::new(1) })
     }
 
     /// Accepts until the endpoint is closed.
@@ -56,7 +63,13 @@ impl Sessions {
         match connection.alpn() {
             Alpn::Join => self.serve_join(&connection).await,
             Alpn::Agent => self.serve_agent(&connection).await,
-            Alpn::Node => connection.close(CloseCode::CERTIFICATE_UNFIT, "this version has one node only"),
+            Alpn::Node => match &self.peers {
+                Some(peers) => peers.accept(connection).await,
+                None => connection.close(
+                    CloseCode::CERTIFICATE_UNFIT,
+                    "this node's store is for one node only; give all nodes the same --store etcd://...",
+                ),
+            },
         }
     }
 

@@ -10,10 +10,10 @@ use std::task::{Context, Poll};
 use tokio::sync::mpsc;
 
 /// Turns one item of a stream into the bytes of one record; runs on the connection's own task.
-pub(super) type Encode = Box<dyn Fn(&StreamItem) -> Option<Bytes> + Send + Sync>;
+pub(crate) type Encode = Box<dyn Fn(&StreamItem) -> Option<Bytes> + Send + Sync>;
 
 /// The body of a response.
-pub(super) enum ResponseBody {
+pub(crate) enum ResponseBody {
     /// Known as a whole.
     Full(Option<Bytes>),
     /// A subscription: several clients rely on one record per HTTP chunk, so each is a frame of its own.
@@ -30,7 +30,7 @@ impl ResponseBody {
 }
 
 /// A subscription's body. Dropping it, as hyper does when the client is gone, tells the event loop.
-pub(super) struct Records {
+pub(crate) struct Records {
     pub(super) items: mpsc::Receiver<StreamItem>,
     pub(super) encode: Encode,
     /// Held for its drop.
@@ -38,7 +38,7 @@ pub(super) struct Records {
 }
 
 /// Says that a stream ended when it is dropped.
-pub(super) struct CloseGuard {
+pub(crate) struct CloseGuard {
     pub(super) connection: ConnectionId,
     pub(super) events: mpsc::Sender<Event>,
 }

@@ -2,7 +2,7 @@
 
 use super::path::below;
 use super::scheduler::refuse;
-use super::{Call, Http, Reply, empty, method_not_allowed, plain, reply_to, typed};
+use super::{Call, Http, Reply, empty, forward, method_not_allowed, plain, reply_to, typed};
 use crate::event::Event;
 use crate::event_loop::wall_now;
 use crate::metrics::machine;
@@ -54,7 +54,7 @@ pub(super) async fn answer(http: &Http, call: &Call) -> Reply {
             format!("there is nothing at {path}; docs/SPECIFICATION.md lists the endpoints"),
         );
     };
-    let view = match http.view().await {
+    let view = match http.view(call).await {
         Ok(view) => view,
         Err(reply) => return reply,
     };
@@ -124,6 +124,9 @@ pub(super) async fn teardown(http: &Http, call: &Call) -> Reply {
     let Ok(framework_id) = FrameworkId::parse(&id) else {
         return plain(StatusCode::BAD_REQUEST, "No framework found with specified ID");
     };
+    if let Some(reply) = forward::teardown(http, call, &framework_id).await {
+        return reply;
+    }
     match http.ask(|reply| Event::OperatorTeardown { framework_id, reply }).await {
         Ok(Answer::Accepted) => empty(StatusCode::OK),
         Ok(answer) => reply_to(answer),

@@ -1,6 +1,6 @@
 //! Muster's own API under `/api/muster/v1/`.
 
-use super::{Call, Http, Reply, ResponseBody, empty, typed};
+use super::{Call, Http, Reply, ResponseBody, empty, forward, typed};
 use crate::admin::{AdminError, NewToken};
 use crate::event::Event;
 use crate::event_loop::wall_now;
@@ -32,24 +32,26 @@ pub(super) async fn answer(http: &Http, call: &Call, rest: &str) -> Reply {
     let get = call.method == Method::GET;
     match parts.as_slice() {
         ["cluster"] if get => json(StatusCode::OK, &cluster(http)),
-        ["nodes"] if get => from_view(http, |view| Some(api::nodes(view))).await,
-        ["shards"] if get => from_view(http, |view| Some(api::shards(view))).await,
-        ["agents"] if get => from_view(http, |view| Some(api::agents(view))).await,
-        ["agents", id] if get => from_view(http, |view| api::agent(view, id)).await,
+        ["nodes"] if get => from_view(http, call, |view| Some(api::nodes(view))).await,
+        ["shards"] if get => from_view(http, call, |view| Some(api::shards(view))).await,
+        ["agents"] if get => from_view(http, call, |view| Some(api::agents(view))).await,
+        ["agents", id] if get => from_view(http, call, |view| api::agent(view, id)).await,
         ["agents", id, "files"] if get => file(http, call, id).await,
         ["agents", id, "certificate"] if call.method == Method::DELETE => match http.admin.revoke_agent(id).await {
             Ok(()) => empty(StatusCode::NO_CONTENT),
             Err(error) => refused(&error),
         },
-        ["frameworks"] if get => from_view(http, |view| Some(api::frameworks(view))).await,
-        ["offers"] if get => from_view(http, |view| Some(api::offers(view))).await,
-        ["tasks"] if get => from_view(http, |view| Some(api::tasks(view))).await,
-        ["tasks", id] if get => from_view(http, |view| api::task(view, id, call.query("framework").as_deref())).await,
-        ["roles"] if get => from_view(http, |view| Some(api::roles(view))).await,
-        ["why", "frameworks", id] if get => from_view(http, |view| api::why_framework(view, id)).await,
-        ["why", "agents", id] if get => from_view(http, |view| api::why_agent(view, id)).await,
+        ["frameworks"] if get => from_view(http, call, |view| Some(api::frameworks(view))).await,
+        ["offers"] if get => from_view(http, call, |view| Some(api::offers(view))).await,
+        ["tasks"] if get => from_view(http, call, |view| Some(api::tasks(view))).await,
+        ["tasks", id] if get => {
+            from_view(http, call, |view| api::task(view, id, call.query("framework").as_deref())).await
+        }
+        ["roles"] if get => from_view(http, call, |view| Some(api::roles(view))).await,
+        ["why", "frameworks", id] if get => from_view(http, call, |view| api::why_framework(view, id)).await,
+        ["why", "agents", id] if get => from_view(http, call, |view| api::why_agent(view, id)).await,
         ["why", "tasks", id] if get => {
-            from_view(http, |view| api::why_task(view, id, call.query("framework").as_deref())).await
+            from_view(http, call, |view| api::why_task(view, id, call.query("framework").as_deref())).await
         }
         ["tokens"] if get => list_tokens(http).await,
         ["tokens"] if call.method == Method::POST => create_token(http, call).await,
@@ -83,9 +85,10 @@ fn cluster(http: &Http) -> api::Cluster {
 
 async fn from_view<T: Serialize>(
     http: &Http,
+    call: &Call,
     read: impl FnOnce(&muster_model::view::ClusterView) -> Option<T>,
 ) -> Reply {
-    match http.view().await {
+    match http.view(call).await {
         Ok(view) => match read(&view) {
             Some(value) => json(StatusCode::OK, &value),
             None => fault(
@@ -178,6 +181,9 @@ async fn file(http: &Http, call: &Call, agent: &str) -> Reply {
     let connection = match http.ask(|reply| Event::AgentConnection { agent_id: agent_id.clone(), reply }).await {
         Ok(Some(connection)) => connection,
         Ok(None) => {
+            if let Some(reply) = forward::agent_files(http, call, &agent_id).await {
+                return reply;
+            }
             let why = format!("agent {agent_id} is not connected; `muster agents` shows its state");
             return fault(StatusCode::SERVICE_UNAVAILABLE, &why);
         }

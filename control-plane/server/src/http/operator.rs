@@ -1,7 +1,7 @@
 //! The operator API, `POST /api/v1`: checks of the HTTP request in Mesos's order, then an answer out of the picture.
 
 use super::scheduler::refuse;
-use super::{Call, Http, Reply, empty, method_not_allowed, plain, reply_to, typed};
+use super::{Call, Http, Reply, empty, forward, method_not_allowed, plain, reply_to, typed};
 use crate::event::Event;
 use crate::event_loop::wall_now;
 use hyper::{Method, StatusCode};
@@ -25,8 +25,11 @@ pub(super) async fn answer(http: &Http, call: &Call) -> Reply {
         Err(refusal) => return refuse(refusal),
     };
     match decoded {
-        OperatorCall::Ask(question) => ask(http, question, encoding).await,
+        OperatorCall::Ask(question) => ask(http, call, question, encoding).await,
         OperatorCall::Teardown(framework_id) => {
+            if let Some(reply) = forward::teardown(http, call, &framework_id).await {
+                return reply;
+            }
             match http.ask(|reply| Event::OperatorTeardown { framework_id, reply }).await {
                 // A removal is a change that was made, not a receipt.
                 Ok(Answer::Accepted) => empty(StatusCode::OK),
@@ -44,8 +47,8 @@ fn not_yet(what: &str) -> Reply {
     plain(StatusCode::NOT_IMPLEMENTED, format!("this version of Muster does not support {what}"))
 }
 
-async fn ask(http: &Http, question: Question, encoding: Encoding) -> Reply {
-    let view = match http.view().await {
+async fn ask(http: &Http, call: &Call, question: Question, encoding: Encoding) -> Reply {
+    let view = match http.view(call).await {
         Ok(view) => view,
         Err(reply) => return reply,
     };

@@ -60,7 +60,7 @@ pub(super) async fn dispatch(http: &Http, call: Call) -> Reply {
         return plain(StatusCode::OK, FRONT_PAGE);
     }
     if path == "/metrics" {
-        return match http.view().await {
+        return match http.own_view().await {
             Ok(view) => typed(StatusCode::OK, "text/plain; version=0.0.4", http.metrics.prometheus(&view)),
             Err(reply) => reply,
         };

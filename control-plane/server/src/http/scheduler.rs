@@ -1,7 +1,7 @@
 //! The scheduler API: checks of the HTTP request in Mesos's order, then one question to the home.
 
 use super::body::{CloseGuard, Records};
-use super::{Call, Http, Reply, ResponseBody, method_not_allowed, plain, reply_to};
+use super::{Call, Http, Reply, ResponseBody, forward, method_not_allowed, plain, reply_to};
 use crate::event::{Event, StreamItem};
 use crate::limits::STREAM_EVENTS_MAX;
 use bytes::Bytes;
@@ -13,11 +13,14 @@ use muster_model::scheduler::{FrameworkCall, Subscribe};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
-const STREAM_ID: &str = "mesos-stream-id";
+pub(super) const STREAM_ID: &str = "mesos-stream-id";
 
 pub(super) async fn answer(http: &Http, call: Call) -> Reply {
     if call.method != Method::POST {
         return method_not_allowed(&["POST"], &call.method);
+    }
+    if let Some(reply) = forward::scheduler_call(http, &call).await {
+        return reply;
     }
     let decoded =
         Encoding::of_content_type(call.header("content-type")).and_then(|encoding| decode_call(encoding, &call.body));

@@ -19,6 +19,7 @@ pub struct OtherNode {
 
 #[derive(Default, Debug)]
 struct State {
+    own: Option<NodeId>,
     nodes: Vec<(NodeId, u16)>,
     links: BTreeMap<NodeId, PeerHandle>,
     shown: Arc<[OtherNode]>,
@@ -43,6 +44,7 @@ impl PeerTable {
     /// The nodes that live now; `own` is left out. Nodes that are gone must not be in it: readers wait for all others.
     pub fn set_nodes(&self, own: &NodeId, live: &[NodeRecord]) {
         self.change(|state| {
+            state.own = Some(own.clone());
             let others = live.iter().filter(|record| record.name != *own);
             state.nodes = others.map(|record| (record.name.clone(), record.node_tag)).collect();
         });
@@ -58,6 +60,11 @@ impl PeerTable {
     /// A link is down. Nothing happens if a newer one has replaced it.
     pub fn down(&self, link: LinkId) {
         self.change(|state| state.links.retain(|_, handle| handle.link() != link));
+    }
+
+    /// This node's name; none before it was told.
+    pub fn own(&self) -> Option<NodeId> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).own.clone()
     }
 
     /// The other nodes as they are at this moment.

@@ -1,0 +1,135 @@
+//! The life of one link: its turn, what it reads and writes, and its end.
+
+use super::greeting::{Agreed, Refusal};
+use super::{LinkId, PeerHandle, Peers, REPLACED, lock};
+use crate::event::Event;
+use crate::limits::{PEER_BATCH_MAX, PEER_MESSAGES_MAX};
+use crate::sessions::Chain;
+use bytes::Bytes;
+use muster_model::NodeId;
+use muster_model::node_message::{NodeMessage, Target};
+use muster_node_wire::WireError;
+use muster_node_wire::limits::FRAME_BYTES_MAX;
+use muster_node_wire::message::{decode_messages, encode_messages};
+use muster_transport::quic::{CloseCode, Connection, RecvStream, SendStream};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tracing::info;
+
+/// How a link ended that was up.
+pub(super) struct LinkEnd {
+    pub(super) node: NodeId,
+    pub(super) why: String,
+}
+
+impl Peers {
+    /// Serves a connection that this node has opened.
+    pub(super) async fn call(
+        self: &Arc<Self>,
+        connection: &Connection,
+        wanted: &NodeId,
+    ) -> Result<Option<LinkEnd>, Refusal> {
+        let agreed = self.greet(connection, wanted).await?;
+        Ok(self.live(connection, agreed).await)
+    }
+
+    /// Serves a connection that the other node has opened.
+    pub(super) async fn receive(self: &Arc<Self>, connection: &Connection) -> Result<Option<LinkEnd>, Refusal> {
+        let agreed = self.be_greeted(connection).await?;
+        Ok(self.live(connection, agreed).await)
+    }
+
+    /// Waits for its turn, tells the event loop, and serves the link until it ends. `None` if it never was up.
+    async fn live(self: &Arc<Self>, connection: &Connection, agreed: Agreed) -> Option<LinkEnd> {
+        let Agreed { node, incarnation, send, recv } = agreed;
+        let Some((_, slot)) = self.registered(&node) else {
+            connection.close(super::NOT_REGISTERED, "this node is no longer registered");
+            return None;
+        };
+        if let Some(older) = lock(&slot.newest).replace(connection.clone()) {
+            older.close(REPLACED, "a newer link of the same node replaces this one");
+        }
+        let _turn = slot.turn.lock().await;
+        // While it waited it may have been lost or replaced, or the registration may have changed.
+        let is_current = self.registered(&node).is_some_and(|(record, _)| record.incarnation == incarnation);
+        if !is_current || connection.close_reason().is_some() {
+            connection.close(super::NOT_REGISTERED, "another run of this node is registered");
+            return None;
+        }
+        let link = self.new_link();
+        let (queue, messages) = mpsc::channel(PEER_MESSAGES_MAX);
+        let handle = PeerHandle::new(node.clone(), link, queue, connection.clone());
+        self.forget_refusal(&node);
+        info!(%node, %link, peer = %connection.remote_address(), "link to a node is up");
+        if self.events.send(Event::PeerUp { node: node.clone(), incarnation, link, handle }).await.is_err() {
+            connection.close(CloseCode::STOPPING, "the node is stopping");
+            return None;
+        }
+        let why = tokio::select! {
+            why = self.read_messages(link, recv) => why,
+            why = write_messages(send, messages) => why,
+            why = self.serve_requests(&node, connection) => why,
+            lost = connection.closed() => lost.to_string(),
+        };
+        connection.close(CloseCode::DONE, &why);
+        // What it really died of, where a stream only noticed the consequence.
+        let why = match connection.close_reason() {
+            Some(lost @ muster_transport::quic::ConnectionLost::ClosedByPeer { .. }) => lost.to_string(),
+            _ => why,
+        };
+        let _ = self.events.send(Event::PeerDown { link, why: Arc::from(why.as_str()) }).await;
+        Some(LinkEnd { node, why })
+    }
+
+    async fn read_messages(&self, link: LinkId, mut recv: RecvStream) -> String {
+        loop {
+            let frame = match recv.read_frame(FRAME_BYTES_MAX).await {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return "the other node ended its control stream".to_owned(),
+                Err(error) => return Chain(&error).to_string(),
+            };
+            match decode_messages(&frame) {
+                Ok(messages) if messages.is_empty() => {}
+                Ok(messages) => {
+                    if self.events.send(Event::FromPeer { link, messages }).await.is_err() {
+                        return "the node is stopping".to_owned();
+                    }
+                }
+                Err(error) => return format!("malformed message: {}", Chain(&error)),
+            }
+        }
+    }
+}
+
+/// Writes what is queued, many messages in one frame.
+async fn write_messages(mut send: SendStream, mut queue: mpsc::Receiver<(Target, NodeMessage)>) -> String {
+    let mut batch = Vec::with_capacity(PEER_BATCH_MAX);
+    loop {
+        batch.clear();
+        if queue.recv_many(&mut batch, PEER_BATCH_MAX).await == 0 {
+            return "nobody uses the link any more".to_owned();
+        }
+        if let Err(why) = write_batch(&mut send, &batch).await {
+            return why;
+        }
+    }
+}
+
+/// Writes a batch as one frame, or as several where one would be too long.
+async fn write_batch(send: &mut SendStream, batch: &[(Target, NodeMessage)]) -> Result<(), String> {
+    let mut rest = vec![batch];
+    while let Some(piece) = rest.pop() {
+        let frame = match encode_messages(piece) {
+            Ok(frame) => frame,
+            // rkyv also gives up beyond its own bounds, so any failure of more than one message is tried in halves.
+            Err(WireError::TooLong { .. } | WireError::NotEncoded { .. }) if piece.len() > 1 => {
+                let (first, second) = piece.split_at(piece.len() / 2);
+                rest.extend([second, first]);
+                continue;
+            }
+            Err(error) => return Err(format!("a message does not fit a frame: {}", Chain(&error))),
+        };
+        send.write_frame(Bytes::from(frame), FRAME_BYTES_MAX).await.map_err(|error| Chain(&error).to_string())?;
+    }
+    Ok(())
+}
