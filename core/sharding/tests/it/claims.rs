@@ -11,36 +11,36 @@ use muster_sharding::rendezvous::{Part, rightful_node};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
-fn node(name: &str) -> NodeId {
+pub(crate) fn node(name: &str) -> NodeId {
     NodeId::parse(name).unwrap()
 }
 
-fn live(names: &[&str]) -> Live {
+pub(crate) fn live(names: &[&str]) -> Live {
     let alone = |name: &&str| Live::alone(node(name), 1, 1).nodes;
     Live { nodes: names.iter().flat_map(alone).collect(), lost: BTreeMap::new() }
 }
 
-fn at(millis: u64) -> Now {
+pub(crate) fn at(millis: u64) -> Now {
     Now { mono: Timestamp::ZERO.after(Duration::from_millis(millis)), wall: WallTime(millis * 1000) }
 }
 
-fn claims(name: &str, incarnation: u64, keys_per_op_max: usize) -> Claims {
+pub(crate) fn claims(name: &str, incarnation: u64, keys_per_op_max: usize) -> Claims {
     Claims::new(ClaimConfig { node: node(name), incarnation, generation: 1, shard_count: 256, keys_per_op_max })
 }
 
-fn drain(claims: &mut Claims) -> Vec<Output> {
+pub(crate) fn drain(claims: &mut Claims) -> Vec<Output> {
     std::iter::from_fn(|| claims.poll_output()).collect()
 }
 
 /// A store of one process, with revisions.
 #[derive(Default)]
-struct Store {
-    records: BTreeMap<Key, Stored>,
-    revision: u64,
+pub(crate) struct Store {
+    pub(crate) records: BTreeMap<Key, Stored>,
+    pub(crate) revision: u64,
 }
 
 impl Store {
-    fn perform(&mut self, op: &StoreOp) -> Result<u64, PersistError> {
+    pub(crate) fn perform(&mut self, op: &StoreOp) -> Result<u64, PersistError> {
         for compare in &op.compares {
             if self.records.get(&compare.key).map(|stored| stored.revision) != compare.revision {
                 return Err(PersistError::Conflict { key: compare.key.path() });
@@ -58,16 +58,16 @@ impl Store {
         Ok(self.revision)
     }
 
-    fn read(&self, keys: &[Key]) -> Vec<Stored> {
+    pub(crate) fn read(&self, keys: &[Key]) -> Vec<Stored> {
         keys.iter().filter_map(|key| self.records.get(key)).cloned().collect()
     }
 
-    fn all(&self) -> Vec<Stored> {
+    pub(crate) fn all(&self) -> Vec<Stored> {
         self.records.values().cloned().collect()
     }
 
     /// Runs a node until it wants nothing more; gives back what it said apart from store work.
-    fn run(&mut self, claims: &mut Claims) -> Vec<Output> {
+    pub(crate) fn run(&mut self, claims: &mut Claims) -> Vec<Output> {
         let mut said = Vec::new();
         while let Some(output) = claims.poll_output() {
             match output {
@@ -93,7 +93,7 @@ fn fence_in(record: &Record) -> Fence {
     part.fence
 }
 
-fn owned_count(outputs: &[Output]) -> usize {
+pub(crate) fn owned_count(outputs: &[Output]) -> usize {
     outputs.iter().map(|output| if let Output::Owned { shards } = output { shards.len() } else { 0 }).sum()
 }
 
