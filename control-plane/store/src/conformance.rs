@@ -4,13 +4,15 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a failed step ends the test that runs the suite")]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use muster_model::fence::Fence;
-use muster_model::record::{PartRecord, Record, RoleRecord, TokenRecord};
+use muster_model::record::{NodeRecord, PartRecord, Record, RoleRecord, TokenRecord};
 use muster_model::store_op::{Compare, Key, KeyKind, PersistError, StoreOp, Stored, Write};
 use muster_model::{Milli, NodeId, Role, ShardId, WallTime};
 
 use crate::limits::{OPERATIONS_PER_TRANSACTION_MAX, RECORD_BYTES_MAX};
+use crate::presence::Standing;
 use crate::store::{Change, Store, Watch, WatchError};
 
 /// Runs all cases; `fresh` makes an empty store each time it is called.
@@ -28,6 +30,8 @@ where
     watchers_are_told_all_in_order(&*fresh().await).await;
     late_watchers_miss_nothing(&*fresh().await).await;
     mistakes_are_refused_and_change_nothing(&*fresh().await).await;
+    records_are_kept_while_their_presence_is_there(&*fresh().await).await;
+    only_nodes_can_be_kept(&*fresh().await).await;
 }
 
 fn role(name: &str) -> Key {
@@ -227,4 +231,78 @@ async fn mistakes_are_refused_and_change_nothing(store: &dyn Store) {
         assert!(is_refused, "case: {name}: {error}");
         assert_eq!(store.range(KeyKind::All).await.unwrap().records, [], "case: {name}");
     }
+}
+
+/// The record of a run of a node.
+fn node(name: &str, incarnation: u64) -> (Key, Record) {
+    let id = NodeId::parse(name).unwrap();
+    let record = NodeRecord {
+        name: id.clone(),
+        http: Arc::from("127.0.0.1:5050"),
+        quic: Arc::from("127.0.0.1:5055"),
+        probe: Arc::from("127.0.0.1:5056"),
+        incarnation,
+        node_tag: 1,
+        capacity: 1,
+        started: WallTime(1),
+    };
+    (Key::Node(id), Record::Node(record))
+}
+
+async fn records_are_kept_while_their_presence_is_there(store: &dyn Store) {
+    let ttl = Duration::from_secs(30);
+    let (key, first) = node("n1", 7);
+    let (_, second) = node("n1", 8);
+    let start = store.range(KeyKind::Nodes).await.unwrap().revision;
+    let mut watch = store.watch(KeyKind::Nodes, start).await.unwrap();
+
+    let presence = store.keep(key.clone(), first.clone(), ttl).await.unwrap();
+    assert_eq!(presence.standing(), Standing::Held);
+    assert!(presence.ttl() >= ttl);
+    let made = read(store, &key).await.unwrap();
+    assert_eq!(made.record, first);
+    assert_eq!(watch.next().await, Ok(Change::Put(made)));
+
+    // Whoever else has the same name is refused for as long as this one is there, and changes nothing.
+    let refused = store.keep(key.clone(), second.clone(), ttl).await.unwrap_err();
+    assert_eq!(refused, PersistError::Conflict { key: "nodes/n1".to_owned() });
+    assert_eq!(read(store, &key).await.unwrap().record, first);
+    assert_eq!(presence.standing(), Standing::Held);
+
+    // Whoever waits for the end finds the record gone.
+    presence.end().await;
+    assert_eq!(read(store, &key).await, None);
+    assert!(matches!(watch.next().await, Ok(Change::Deleted { key: gone, .. }) if gone == key));
+
+    let (other, third) = node("n2", 9);
+    let one = store.keep(key.clone(), second.clone(), ttl).await.unwrap();
+    let two = store.keep(other.clone(), third.clone(), ttl).await.unwrap();
+    let there = store.range(KeyKind::Nodes).await.unwrap().records;
+    assert_eq!(there.iter().map(|stored| stored.key.clone()).collect::<Vec<_>>(), [key.clone(), other.clone()]);
+    assert_eq!(told(&mut watch, 2).await.len(), 2);
+    // Dropping is enough; it is done a little later.
+    drop(one);
+    assert!(matches!(watch.next().await, Ok(Change::Deleted { key: gone, .. }) if gone == key));
+    assert_eq!(store.range(KeyKind::Nodes).await.unwrap().records.len(), 1);
+    // Nobody took this one's presence, so there is none.
+    drop(store.keep(key.clone(), second, ttl));
+    two.end().await;
+    while !store.range(KeyKind::Nodes).await.unwrap().records.is_empty() {
+        watch.next().await.unwrap();
+    }
+}
+
+async fn only_nodes_can_be_kept(store: &dyn Store) {
+    let ttl = Duration::from_secs(30);
+    let (key, record) = node("n1", 1);
+    let (other, _) = node("n2", 1);
+    for (name, key, record) in [
+        ("a role", role("a"), weight(1)),
+        ("a role under a node's key", key, weight(1)),
+        ("a node under another's key", other, record),
+    ] {
+        let error = store.keep(key, record, ttl).await.unwrap_err();
+        assert!(matches!(error, PersistError::Unavailable { .. }), "case: {name}: {error}");
+    }
+    assert_eq!(store.range(KeyKind::All).await.unwrap().records, []);
 }

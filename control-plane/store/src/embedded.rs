@@ -11,11 +11,15 @@ mod worker;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use muster_model::store_op::{Key, KeyKind, PersistError, StoreOp};
-use tokio::sync::{mpsc, oneshot};
+use muster_model::record::Record;
+use muster_model::store_op::{Compare, Key, KeyKind, PersistError, StoreOp, Write};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::limits::REQUESTS_MAX;
+use crate::operation::check_kept;
+use crate::presence::{Presence, Standing};
 use crate::store::{Pending, ReadError, Snapshot, Store, Watch, WatchError};
 use disk::Limit;
 pub use files::OpenError;
@@ -29,6 +33,8 @@ pub struct Embedded {
     limit: Limit,
     path: PathBuf,
     generation: u64,
+    /// Kept records are held for as long as the store is open.
+    standing: watch::Sender<Standing>,
 }
 
 impl Embedded {
@@ -45,7 +51,14 @@ impl Embedded {
             .name("store".to_owned())
             .spawn(move || worker.run(queue))
             .map_err(|source| OpenError::Thread { source })?;
-        Ok(Self { requests: Some(requests), thread: Some(thread), limit, path, generation })
+        Ok(Self {
+            requests: Some(requests),
+            thread: Some(thread),
+            limit,
+            path,
+            generation,
+            standing: watch::Sender::new(Standing::Held),
+        })
     }
 
     /// Returns the path of the file.
@@ -115,6 +128,41 @@ impl Store for Embedded {
             answer.await.unwrap_or_else(|_| Err(WatchError::Unavailable { why: Arc::from(NO_ANSWER) }))
         })
     }
+
+    fn keep(&self, key: Key, record: Record, ttl: Duration) -> Pending<Result<Presence, PersistError>> {
+        if let Err(refused) = check_kept(&key, &record) {
+            return Box::pin(std::future::ready(Err(refused)));
+        }
+        let (reply, answer) = oneshot::channel();
+        let sent = self.send(Request::Keep { key: key.clone(), record, reply });
+        let requests = self.requests.as_ref().map(mpsc::Sender::downgrade);
+        let standing = self.standing.subscribe();
+        Box::pin(async move {
+            sent.map_err(|why| PersistError::Unavailable { why })?;
+            let unknown = |_| Err(PersistError::Unknown { why: Arc::from(NO_ANSWER) });
+            let revision = answer.await.unwrap_or_else(unknown)?;
+            Ok(Presence::new(standing, ttl, move || match requests {
+                Some(requests) => release(&requests, key, revision),
+                None => Box::pin(std::future::ready(())),
+            }))
+        })
+    }
+}
+
+/// Hands over the request to remove what was kept, if it is still that.
+fn release(requests: &mpsc::WeakSender<Request>, key: Key, revision: u64) -> Pending<()> {
+    let (reply, answer) = oneshot::channel();
+    let op = StoreOp {
+        compares: vec![Compare { key: key.clone(), revision: Some(revision) }],
+        writes: vec![Write::Delete(key)],
+    };
+    // A store that is closed, or too busy to take it, forgets the record when it is next opened.
+    let sent = requests.upgrade().is_some_and(|requests| requests.try_send(Request::Perform { op, reply }).is_ok());
+    Box::pin(async move {
+        if sent {
+            let _ = answer.await;
+        }
+    })
 }
 
 fn read_answer(

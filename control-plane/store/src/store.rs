@@ -3,10 +3,14 @@
 use std::fmt::Debug;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
+use muster_model::record::Record;
 use muster_model::store_op::{Key, KeyKind, PersistError, StoreOp, Stored};
 use tokio::sync::mpsc;
+
+use crate::presence::Presence;
 
 /// An answer to come. The request was handed over when it was made, whether this is polled or dropped.
 pub type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -30,6 +34,13 @@ pub trait Store: Send + Sync + Debug {
 
     /// Starts to tell the changes of a kind that were made after a revision, in order, without a gap.
     fn watch(&self, kind: KeyKind, after: u64) -> Pending<Result<Watch, WatchError>>;
+
+    /// Writes a node's record and keeps it there until the [`Presence`] is dropped or `ttl` passed without a sign of
+    /// life from this process. Only `nodes/` keys can be kept.
+    ///
+    /// Errors: `Conflict` while a record of another incarnation is there: that node lives, or died less than its `ttl`
+    /// ago. After any error nothing stays: what may have been written vanishes by itself.
+    fn keep(&self, key: Key, record: Record, ttl: Duration) -> Pending<Result<Presence, PersistError>>;
 }
 
 /// Records as they were at one revision.
@@ -78,6 +89,8 @@ impl Change {
 pub struct Watch {
     pub(crate) changes: mpsc::Receiver<Change>,
     pub(crate) last: u64,
+    /// Why no more changes come, if there is more to say than that.
+    pub(crate) end: Arc<OnceLock<WatchError>>,
 }
 
 impl Watch {
@@ -88,7 +101,7 @@ impl Watch {
                 self.last = change.revision();
                 Ok(change)
             }
-            None => Err(WatchError::CutOff { last: self.last }),
+            None => Err(self.end.get().cloned().unwrap_or(WatchError::CutOff { last: self.last })),
         }
     }
 }
@@ -132,6 +145,14 @@ pub enum WatchError {
     CutOff {
         /// The last revision that was told.
         last: u64,
+    },
+    /// A changed record cannot be understood.
+    #[error("record {path} cannot be read: {why}")]
+    Damaged {
+        /// Its key.
+        path: String,
+        /// What is wrong.
+        why: String,
     },
     /// The store cannot be reached now.
     #[error("the store is not available: {why}")]

@@ -9,6 +9,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, TableDefinition};
 
@@ -79,6 +80,22 @@ pub enum OpenError {
         path: PathBuf,
         /// Its format.
         format: u64,
+    },
+    /// No member of etcd answered.
+    #[error("cannot reach etcd at {members}: {why}; check that it runs and that --store names its client addresses")]
+    Unreachable {
+        /// The members that were tried.
+        members: String,
+        /// The last answer.
+        why: Arc<str>,
+    },
+    /// What etcd holds under the prefix is no store.
+    #[error("the store under {prefix} in etcd is damaged: {what}; restore etcd from a copy, or name another prefix")]
+    Foreign {
+        /// First part of the keys.
+        prefix: String,
+        /// What is wrong.
+        what: String,
     },
     /// The thread cannot be started.
     #[error("cannot start the store's thread; raise the limit of threads of this user")]

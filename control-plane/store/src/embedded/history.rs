@@ -1,6 +1,7 @@
 //! The last changes, for watchers that come late, and the watchers.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use muster_model::store_op::KeyKind;
 use tokio::sync::mpsc;
@@ -58,6 +59,6 @@ impl History {
         if missed.clone().all(|change| watcher.tell(change)) {
             self.watchers.push(watcher);
         }
-        Ok(Watch { changes: receiver, last: after })
+        Ok(Watch { changes: receiver, last: after, end: Arc::default() })
     }
 }

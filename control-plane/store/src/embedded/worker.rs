@@ -1,15 +1,17 @@
 //! The thread that owns the file: takes what has queued up, does it in order, answers.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use muster_model::record::Record;
 use muster_model::store_op::{Compare, Key, KeyKind, PersistError, StoreOp, Stored, Write};
 use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, Table, WriteTransaction};
 use tokio::sync::{mpsc, oneshot};
+use tracing::warn;
 
 use super::files::{Files, NUMBERS, RECORDS, REVISION, is_full};
 use super::history::History;
 use crate::limits::{OPERATIONS_PER_COMMIT_MAX, OPERATIONS_PER_TRANSACTION_MAX};
+use crate::operation::{check_size, encode_puts, is_same_run};
 use crate::record;
 use crate::store::{Change, ReadError, Snapshot, Watch, WatchError};
 
@@ -18,10 +20,29 @@ const REVISION_BYTES: usize = 8;
 /// What the thread is asked to do.
 #[derive(Debug)]
 pub(super) enum Request {
-    Get { keys: Vec<Key>, reply: oneshot::Sender<Result<Snapshot, ReadError>> },
-    Range { kind: KeyKind, reply: oneshot::Sender<Result<Snapshot, ReadError>> },
-    Perform { op: StoreOp, reply: oneshot::Sender<Result<u64, PersistError>> },
-    Watch { kind: KeyKind, after: u64, reply: oneshot::Sender<Result<Watch, WatchError>> },
+    Get {
+        keys: Vec<Key>,
+        reply: oneshot::Sender<Result<Snapshot, ReadError>>,
+    },
+    Range {
+        kind: KeyKind,
+        reply: oneshot::Sender<Result<Snapshot, ReadError>>,
+    },
+    Perform {
+        op: StoreOp,
+        reply: oneshot::Sender<Result<u64, PersistError>>,
+    },
+    Watch {
+        kind: KeyKind,
+        after: u64,
+        reply: oneshot::Sender<Result<Watch, WatchError>>,
+    },
+    /// Answers with the record's revision.
+    Keep {
+        key: Key,
+        record: Record,
+        reply: oneshot::Sender<Result<u64, PersistError>>,
+    },
 }
 
 type Waiting = (StoreOp, oneshot::Sender<Result<u64, PersistError>>);
@@ -54,6 +75,7 @@ impl Worker {
     }
 
     pub(super) fn run(mut self, mut queue: mpsc::Receiver<Request>) {
+        self.forget_presences();
         let mut turn = Vec::new();
         while queue.blocking_recv_many(&mut turn, OPERATIONS_PER_COMMIT_MAX) > 0 {
             let mut waiting = Vec::new();
@@ -69,6 +91,32 @@ impl Worker {
         }
     }
 
+    /// Removes what an earlier run of this process kept: it shows no sign of life any more.
+    fn forget_presences(&mut self) {
+        let kept = match self.range(KeyKind::Nodes) {
+            Ok(snapshot) => snapshot.records,
+            Err(error) => return warn!(%error, "cannot read which nodes were there before"),
+        };
+        for group in kept.chunks(OPERATIONS_PER_TRANSACTION_MAX) {
+            let writes = group.iter().map(|stored| Write::Delete(stored.key.clone())).collect();
+            if let Err(error) = self.transact_one(&StoreOp { compares: Vec::new(), writes }) {
+                warn!(%error, "cannot remove the records of nodes that were there before");
+            }
+        }
+    }
+
+    fn keep(&mut self, key: Key, record: Record) -> Result<u64, PersistError> {
+        let there = match self.get(std::slice::from_ref(&key)) {
+            Ok(mut snapshot) => snapshot.records.pop(),
+            Err(error) => return Err(PersistError::Unavailable { why: chain(&error) }),
+        };
+        if there.is_some_and(|stored| !is_same_run(&stored, &record)) {
+            return Err(PersistError::Conflict { key: key.path() });
+        }
+        self.transact_one(&StoreOp { compares: Vec::new(), writes: vec![Write::Put(key, record)] })
+    }
+
+    /// Does whatever is no operation to be grouped with others.
     fn read(&mut self, request: Request) {
         // Whoever asked may have gone: its answer is dropped.
         match request {
@@ -76,6 +124,13 @@ impl Worker {
             Request::Range { kind, reply } => drop(reply.send(self.range(kind))),
             Request::Watch { kind, after, reply } => drop(reply.send(self.history.watch(kind, after))),
             Request::Perform { op, reply } => self.perform_all(vec![(op, reply)]),
+            Request::Keep { key, record, reply } => {
+                let answer = self.keep(key.clone(), record);
+                if let Err(Ok(_)) = reply.send(answer) {
+                    // Nobody waits for the presence, so nobody would ever take it back.
+                    drop(self.transact_one(&StoreOp { compares: Vec::new(), writes: vec![Write::Delete(key)] }));
+                }
+            }
         }
     }
 
@@ -207,9 +262,8 @@ type Records<'a> = Table<'a, &'static str, &'static [u8]>;
 
 /// Compares, and encodes what is to be put; an inner error refuses this one operation before anything is written.
 fn check(table: &Records<'_>, op: &StoreOp) -> Result<Result<Vec<Vec<u8>>, PersistError>, redb::Error> {
-    if op.compares.len() > OPERATIONS_PER_TRANSACTION_MAX || op.writes.len() > OPERATIONS_PER_TRANSACTION_MAX {
-        let why = format!("more than {OPERATIONS_PER_TRANSACTION_MAX} compares or writes in one operation; split it");
-        return Ok(Err(PersistError::Full { why: Arc::from(why) }));
+    if let Err(refused) = check_size(op) {
+        return Ok(Err(refused));
     }
     for Compare { key, revision } in &op.compares {
         let path = key.path();
@@ -218,25 +272,7 @@ fn check(table: &Records<'_>, op: &StoreOp) -> Result<Result<Vec<Vec<u8>>, Persi
             return Ok(Err(PersistError::Conflict { key: path }));
         }
     }
-    let mut values = Vec::new();
-    let mut written = BTreeSet::new();
-    for write in &op.writes {
-        let (Write::Put(key, _) | Write::Delete(key)) = write;
-        if !written.insert(key) {
-            let why = format!("an operation writes record {} twice, which is a mistake of this program", key.path());
-            return Ok(Err(PersistError::Unavailable { why: Arc::from(why) }));
-        }
-        if let Write::Put(key, record) = write {
-            match record::encode(record) {
-                Ok(value) => values.push(value),
-                Err(error) => {
-                    let why = format!("record {}: {error}", key.path());
-                    return Ok(Err(PersistError::Full { why: Arc::from(why) }));
-                }
-            }
-        }
-    }
-    Ok(Ok(values))
+    Ok(encode_puts(op))
 }
 
 fn write(

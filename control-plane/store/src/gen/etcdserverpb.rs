@@ -281,6 +281,8 @@ pub struct WatchCreateRequest {
     pub range_end: ::prost::alloc::vec::Vec<u8>,
     #[prost(int64, tag = "3")]
     pub start_revision: i64,
+    #[prost(bool, tag = "4")]
+    pub progress_notify: bool,
     #[prost(bool, tag = "8")]
     pub fragment: bool,
 }
