@@ -6,24 +6,31 @@
 
 use crate::cluster::{GrantRow, GrantState};
 use crate::engine::AllocatorEngine;
+use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use muster_model::node_message::{AgentBook, ClosedGrant};
 use muster_model::offer::{Offer, RescindReason};
 use muster_model::resource::Resources;
-use muster_model::{AgentId, FrameworkId, OfferId, Role, Timestamp};
+use muster_model::{AgentId, FrameworkId, OfferId, Role, ShardId, Timestamp};
 
 /// Replaces what is known of one agent.
 pub(crate) fn replace(engine: &mut AllocatorEngine, book: AgentBook, now: Timestamp) {
     let cluster = &mut engine.cluster;
-    let known = cluster.agent_slot(&book.agent_id);
-    let shard = known.and_then(|slot| cluster.agent(slot)).map(|agent| agent.shard);
-    if shard.is_some_and(|(shard, fence)| shard == book.shard.0 && book.shard.1 < fence) {
+    let newest = cluster.shard_fences.entry(book.shard.0).or_default();
+    if book.shard.1 < *newest {
+        // A deposed owner's.
         return;
     }
-    let reason = match shard {
-        Some(shard) if shard != book.shard => RescindReason::OwnerLost,
-        Some(_) | None => RescindReason::NotFree,
+    *newest = book.shard.1;
+    let known = cluster.agent_slot(&book.agent_id);
+    let is_other_owner = known
+        .and_then(|slot| cluster.agent(slot))
+        .is_some_and(|agent| agent.is_owner_lost || agent.shard != book.shard);
+    let reason = match (is_other_owner, book.is_active) {
+        (true, _) => RescindReason::OwnerLost,
+        (false, true) => RescindReason::NotFree,
+        (false, false) => RescindReason::AgentDisconnected,
     };
     let slot = known.unwrap_or_else(|| cluster.add_agent(book.agent_id.clone(), book.info.clone(), book.shard));
     let Some(agent) = cluster.agent_mut(slot) else { return };
@@ -31,6 +38,7 @@ pub(crate) fn replace(engine: &mut AllocatorEngine, book: AgentBook, now: Timest
     let free_before = agent.free.clone();
     agent.shard = book.shard;
     agent.is_active = book.is_active;
+    agent.is_owner_lost = false;
     if *agent.info != *book.info {
         cluster.set_info(slot, book.info.clone());
     }
@@ -42,6 +50,9 @@ pub(crate) fn replace(engine: &mut AllocatorEngine, book: AgentBook, now: Timest
     let used: Vec<(u32, Resources)> = used.collect();
     cluster.replace_used(slot, used);
     replace_grants(engine, slot, &book, reason);
+    if is_other_owner {
+        drop_void(engine, slot);
+    }
     engine.cluster.recompute_free(slot);
     if engine.cluster.agent(slot).is_some_and(|agent| agent.is_over) {
         revoke_open(engine, slot, RescindReason::AgentChanged);
@@ -89,6 +100,36 @@ fn replace_grants(engine: &mut AllocatorEngine, slot: u32, book: &AgentBook, rea
         let offer = Arc::new(Offer { grant: grant.clone(), agent: book.info.clone() });
         engine.cluster.add_grant(client, GrantRow { offer, agent: slot, state: GrantState::Revoking }, false);
         engine.revoke(grant.offer_id);
+    }
+}
+
+/// Forgets the void grants of an agent whose owner is another one, or was out of reach: its book has what became of them.
+/// One that is on its way there all the same is taken out again, and its end changes nothing.
+fn drop_void(engine: &mut AllocatorEngine, slot: u32) {
+    let Some(agent) = engine.cluster.agent(slot) else { return };
+    for offer_id in agent.grants.clone() {
+        if engine.cluster.grants.get(&offer_id).is_some_and(|row| row.state == GrantState::Void) {
+            engine.revoke(offer_id);
+            engine.cluster.free_grant(offer_id, false);
+        }
+    }
+}
+
+/// Gives nothing on the agents of these shards until an owner has sent their books; their grants are void.
+pub(crate) fn lose_shards(engine: &mut AllocatorEngine, shards: &BTreeSet<ShardId>, reason: RescindReason) {
+    let is_lost = |slot: &u32| engine.cluster.agent(*slot).is_some_and(|agent| shards.contains(&agent.shard.0));
+    let lost: Vec<u32> = engine.cluster.agent_order.values().copied().filter(is_lost).collect();
+    for slot in lost {
+        let Some(agent) = engine.cluster.agent_mut(slot) else { continue };
+        agent.is_active = false;
+        agent.is_owner_lost = true;
+        for offer_id in agent.grants.clone() {
+            let Some((offer, state)) = engine.cluster.free_grant(offer_id, true) else { continue };
+            if state == GrantState::Open {
+                engine.rescind(&offer.grant.framework_id, offer_id, reason);
+            }
+        }
+        engine.cluster.trim_void_grants(slot);
     }
 }
 

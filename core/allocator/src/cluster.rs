@@ -25,6 +25,8 @@ pub(crate) struct Agent {
     pub(crate) info: Arc<AgentInfo>,
     pub(crate) shard: (ShardId, Fence),
     pub(crate) is_active: bool,
+    /// Its shard has a new owner, or its owner can't be reached: no book has come since.
+    pub(crate) is_owner_lost: bool,
     pub(crate) has_gpus: bool,
     /// Neither used nor granted.
     pub(crate) free: Resources,
@@ -114,6 +116,8 @@ pub(crate) struct Cluster {
     /// Void grants of agents that left, oldest first.
     pub(crate) orphans: VecDeque<OfferId>,
     pub(crate) agent_order: BTreeMap<AgentId, u32>,
+    /// The newest fence that an owner of each shard has shown.
+    pub(crate) shard_fences: BTreeMap<ShardId, Fence>,
     pub(crate) framework_order: BTreeMap<FrameworkId, u32>,
     pub(crate) fresh_clients: Vec<u32>,
     /// Agents with something fresh and something free.
@@ -145,6 +149,7 @@ impl Cluster {
             grants: HashMap::new(),
             orphans: VecDeque::new(),
             agent_order: BTreeMap::new(),
+            shard_fences: BTreeMap::new(),
             framework_order: BTreeMap::new(),
             fresh_clients: Vec::new(),
             listed: Vec::new(),
@@ -225,6 +230,7 @@ impl Cluster {
             info,
             shard,
             is_active: false,
+            is_owner_lost: false,
             is_over: false,
             used: Vec::new(),
             grants: Vec::new(),

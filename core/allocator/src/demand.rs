@@ -21,6 +21,11 @@ impl AllocatorEngine {
         is_active: bool,
         now: Timestamp,
     ) {
+        match self.lost_homes.get(&info.id) {
+            Some(lost) if home_fence <= *lost => return,
+            Some(_) => drop(self.lost_homes.remove(&info.id)),
+            None => {}
+        }
         let slot = self.cluster.intern_framework(&info.id);
         let new = Demand { info: info.clone(), home_fence, session_version, suppressed, is_active };
         let Some(framework) = self.cluster.frameworks.get_mut(slot as usize).and_then(Option::as_mut) else { return };
@@ -65,6 +70,21 @@ impl AllocatorEngine {
         }
     }
 
+    /// The node of a framework's home is lost: nothing is given to it until a newer home speaks for it.
+    pub(crate) fn lose_home(&mut self, id: &FrameworkId, home_fence: Fence, now: Timestamp) {
+        let slot = self.cluster.framework_order.get(id).copied();
+        let demand = slot.and_then(|slot| self.cluster.framework(slot)).and_then(|it| it.demand.as_ref());
+        if demand.is_some_and(|demand| demand.home_fence > home_fence) {
+            return;
+        }
+        if let Some(Demand { info, home_fence, session_version, suppressed, .. }) = demand {
+            let (info, suppressed) = (info.clone(), suppressed.clone());
+            self.set_demand(info, *home_fence, *session_version, suppressed, false, now);
+        }
+        let lost = self.lost_homes.entry(id.clone()).or_default();
+        *lost = home_fence.max(*lost);
+    }
+
     /// Forgets refusals and suppression of these roles (of all, if none is named), and gives at once.
     pub(crate) fn revive(&mut self, id: &FrameworkId, home_fence: Fence, roles: &BTreeSet<Role>, now: Timestamp) {
         let Some(slot) = self.cluster.framework_order.get(id).copied() else { return };
@@ -87,6 +107,7 @@ impl AllocatorEngine {
 
     /// Forgets what a framework wants. What it uses stays charged until owners free it.
     pub(crate) fn remove_framework(&mut self, id: &FrameworkId) {
+        self.lost_homes.remove(id);
         let Some(slot) = self.cluster.framework_order.get(id).copied() else { return };
         self.revoke_offers(slot, None, None);
         let Some(framework) = self.cluster.frameworks.get_mut(slot as usize).and_then(Option::as_mut) else { return };

@@ -52,6 +52,8 @@ pub struct AllocatorEngine {
     /// None while another node allocates.
     pub(crate) fence: Option<Fence>,
     pub(crate) cluster: Cluster,
+    /// Frameworks whose home's node was lost, with its fence: only a newer home speaks for them.
+    pub(crate) lost_homes: BTreeMap<FrameworkId, Fence>,
     outputs: VecDeque<Output>,
     run_at_once: Option<Timestamp>,
     run_at_tick: Option<Timestamp>,
@@ -75,6 +77,7 @@ impl AllocatorEngine {
             rng,
             fence: None,
             cluster: Cluster::new(minimum, BTreeMap::new()),
+            lost_homes: BTreeMap::new(),
             outputs: VecDeque::new(),
             run_at_once: None,
             run_at_tick: None,
@@ -99,7 +102,12 @@ impl AllocatorEngine {
                 self.fence = None;
                 self.forget(BTreeMap::new());
             }
-            Input::ShardsLost { .. } | Input::OwnerBack(_) => {}
+            Input::ShardsLost { shards, reason } => book::lose_shards(self, &shards, reason),
+            Input::OwnerBack(node) => {
+                if let Some(allocator_fence) = self.fence {
+                    self.send(Target::Owner(node), NodeMessage::ToOwner(ToOwner::BookWanted { allocator_fence }));
+                }
+            }
             Input::FromNode(message) => {
                 if self.fence.is_some() {
                     self.handle_message(message, now.mono);
@@ -180,7 +188,11 @@ impl AllocatorEngine {
     }
 
     fn forget(&mut self, weights: BTreeMap<Role, Milli>) {
+        // Fences only grow: what was deposed stays so.
+        let shard_fences = core::mem::take(&mut self.cluster.shard_fences);
         self.cluster = Cluster::new(self.cluster.minimum, weights);
+        self.cluster.shard_fences = shard_fences;
+        self.lost_homes.clear();
         (self.run_at_once, self.run_at_tick) = (None, None);
         self.next_number = 0;
         self.last_work = 0;
@@ -207,7 +219,7 @@ impl AllocatorEngine {
             ToAllocator::Revive { framework_id, home_fence, roles } => {
                 self.revive(&framework_id, home_fence, &roles, now);
             }
-            ToAllocator::HomeLost { .. } => {}
+            ToAllocator::HomeLost { framework_id, home_fence } => self.lose_home(&framework_id, home_fence, now),
             ToAllocator::FrameworkRemoved { framework_id } => self.remove_framework(&framework_id),
         }
     }

@@ -1,9 +1,9 @@
 //! What goes into the allocator and what comes out.
 
-use muster_model::fence::Fence;
-use muster_model::node_message::{NodeMessage, Target, ToAllocator};
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
+use muster_model::fence::Fence;
+use muster_model::node_message::{NodeMessage, Target, ToAllocator};
 use muster_model::offer::RescindReason;
 use muster_model::store_op::Stored;
 use muster_model::{Duration, Milli, NodeId, ShardId};
@@ -33,7 +33,8 @@ pub enum Input {
     /// Another node allocates: stop giving.
     Lost,
     /// These shards have a new owner, or the link to their owner is down: grants there are void, their agents get no
-    /// offers until the owner has sent their books; until then they are charged as they were last known.
+    /// offers until the owner has sent their books; until then they are charged as they were last known. A new owner's
+    /// book may have come before this: once its link is up, [`Input::OwnerBack`] is to follow in any case.
     ShardsLost {
         /// Which.
         shards: BTreeSet<ShardId>,

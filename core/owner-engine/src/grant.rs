@@ -1,5 +1,6 @@
 //! Grants: entered in the book by the allocator, closed by orders, by the allocator, or by what happens to the agent.
 
+use crate::agent::inactive;
 use crate::engine::OwnerEngine;
 use crate::io::NoteLevel;
 use crate::limits::{GRANTS_PER_AGENT_MAX, LATE_OFFERS_MAX};
@@ -11,7 +12,7 @@ use muster_model::node_message::{ClosedGrant, ToAllocator};
 use muster_model::offer::{Grant, RescindReason};
 use muster_model::resource::Resources;
 use muster_model::time::Now;
-use muster_model::{AgentId, OfferId};
+use muster_model::{AgentId, OfferId, ShardId};
 
 /// Offers whose order gave up waiting for their grant.
 #[derive(Debug, Default)]
@@ -58,7 +59,7 @@ impl OwnerEngine {
         for grant in grants {
             let (agent_id, offer_id) = (grant.agent_id.clone(), grant.offer_id);
             if let Err(reason) = self.enter_grant(grant, &held) {
-                if reason == Some(RescindReason::NotFree) {
+                if reason.is_some() {
                     misjudged.insert(agent_id.clone());
                 }
                 closed.push(unused(agent_id, offer_id, reason));
@@ -67,11 +68,23 @@ impl OwnerEngine {
         if !closed.is_empty() {
             self.outbox.allocator(ToAllocator::Closed(closed));
         }
-        for agent in misjudged.iter().filter_map(|agent_id| self.agents.get(agent_id)) {
-            // A message of the last owner may have come to the allocator after our book: the truth again.
-            self.outbox.allocator(ToAllocator::Agent(agent.to_book()));
-        }
+        // A message of the last owner may have come to the allocator after ours: the truth again.
+        misjudged.iter().for_each(|agent_id| self.tell_agent(agent_id));
         self.retry_orders(now);
+    }
+
+    /// Tells the allocator how an agent of ours stands.
+    fn tell_agent(&mut self, agent_id: &AgentId) {
+        if !self.shards.contains_key(&ShardId::of(agent_id, self.config.shard_count)) {
+            return;
+        }
+        let message = match self.agents.get(agent_id).filter(|agent| agent.is_admitted_active()) {
+            None => ToAllocator::AgentRemoved { agent_id: agent_id.clone() },
+            Some(agent) if agent.has_reported => ToAllocator::Agent(agent.to_book()),
+            // What it runs is not known.
+            Some(agent) => inactive(agent, RescindReason::AgentDisconnected),
+        };
+        self.outbox.allocator(message);
     }
 
     /// Enters one grant in the book, or says why it is void. No reason means that its framework has no use for it.
@@ -82,6 +95,9 @@ impl OwnerEngine {
         };
         if is_of_old_home || self.removed.contains(&grant.framework_id) || self.late_offers.take(grant.offer_id) {
             return Err(None);
+        }
+        if !self.shards.contains_key(&ShardId::of(&grant.agent_id, self.config.shard_count)) {
+            return Err(Some(RescindReason::OwnerLost));
         }
         let Some(agent) = self.agents.get_mut(&grant.agent_id) else {
             return Err(Some(RescindReason::AgentRemoved));

@@ -1,6 +1,6 @@
 //! An agent's session: who is let in, who is refused with which words, and what a lost connection means.
 
-use crate::agent::{Link, Ratchet, inactive};
+use crate::agent::{Link, Ratchet};
 use crate::engine::{OwnerEngine, Why};
 use crate::io::{NoteLevel, SessionId};
 use crate::limits::CHALLENGE_WAIT;
@@ -286,7 +286,8 @@ impl OwnerEngine {
             for grant in agent.book.close_all() {
                 self.grants.remove(&grant.framework_id, &agent_id, grant.offer_id);
             }
-            self.outbox.allocator(inactive(agent, RescindReason::AgentDisconnected));
+            // The book, since it carries our fence: said by a deposed owner that wakes up late it takes no offers away.
+            self.outbox.allocator(ToAllocator::Agent(agent.to_book()));
         }
         self.outbox.note(NoteLevel::Info, Some(&agent_id), "an agent's session ended", String::from(why));
         self.watch(&agent_id);

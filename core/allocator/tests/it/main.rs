@@ -3,6 +3,7 @@
 
 mod naive;
 mod owner_model;
+mod owners;
 mod props;
 mod rows;
 mod world;

@@ -37,6 +37,7 @@ struct HomeState {
     suppressed: BTreeSet<Role>,
     is_active: bool,
     version: u64,
+    fence: u64,
     /// The version with which the client came: offers made before are of a session that has ended.
     since: u64,
 }
@@ -52,10 +53,19 @@ pub(crate) struct Around {
     open: BTreeMap<OfferId, Grant>,
     seen: BTreeSet<OfferId>,
     versions: u64,
+    /// What a home of a framework that is new here has for a fence.
+    next_home: u64,
     /// What each agent has, as the allocator was told last.
     totals: BTreeMap<AgentId, Resources>,
+    /// Each shard's owner's epoch.
+    owners: [u64; SHARDS],
+    /// The newest of them that the allocator has heard.
+    heard: [u64; SHARDS],
     to_owner: VecDeque<ToOwner>,
-    to_allocator: VecDeque<ToAllocator>,
+    /// One link per owner that ever was (shard, epoch), and one of all homes; links do not keep each other's order.
+    to_allocator: BTreeMap<(usize, u64), VecDeque<ToAllocator>>,
+    /// The allocator's epoch that the books' grants are of.
+    books_under: u64,
     pub(crate) refused_by_owner: usize,
 }
 
@@ -76,8 +86,24 @@ pub(crate) enum Step {
     Finish(u8, u8),
     TakeOver,
     Wait(u16),
+    /// A shard gets another owner; whether the allocator hears of it before that owner's books.
+    MoveShard(u8, bool),
+    /// The link to a shard's owner is cut, and what is on it is lost; it is up again at once.
+    CutLink(u8),
+    /// The node of a framework's home is lost, and the framework subscribes anew elsewhere or not.
+    LoseHome(u8, bool),
     ToOwner,
-    ToAllocator,
+    ToAllocator(u8),
+}
+
+/// Shards of the agents.
+const SHARDS: usize = 3;
+
+/// The link of the homes.
+const HOMES: (usize, u64) = (SHARDS, 0);
+
+fn shard_of(id: &AgentId) -> usize {
+    usize::from(id.as_str().as_bytes()[1]) % SHARDS
 }
 
 const ROLES: [&str; 5] = ["*", "a", "a/x", "a/y", "b"];
@@ -105,9 +131,13 @@ impl Around {
             open: BTreeMap::new(),
             seen: BTreeSet::new(),
             versions: 0,
+            next_home: 1,
             totals: BTreeMap::new(),
+            owners: [1; SHARDS],
+            heard: [0; SHARDS],
             to_owner: VecDeque::new(),
-            to_allocator: VecDeque::new(),
+            to_allocator: BTreeMap::new(),
+            books_under: 0,
             refused_by_owner: 0,
         };
         around.step(&Step::TakeOver);
@@ -172,21 +202,35 @@ impl Around {
 
     fn send_book(&mut self, id: &AgentId) {
         let Some(agent) = self.agents.get(id) else { return };
-        self.to_allocator.push_back(ToAllocator::Agent(AgentBook {
-            agent_id: id.clone(),
-            shard: (ShardId(u16::from(id.as_str().as_bytes()[1]) % 3), fence(1)),
-            info: agent.info.clone(),
-            is_active: agent.is_active,
-            used: agent.used.clone(),
-            grants: agent.grants.values().cloned().collect(),
-        }));
+        self.say(
+            id,
+            ToAllocator::Agent(AgentBook {
+                agent_id: id.clone(),
+                shard: (ShardId(u16::try_from(shard_of(id)).unwrap()), fence(self.owners[shard_of(id)])),
+                info: agent.info.clone(),
+                is_active: agent.is_active,
+                used: agent.used.clone(),
+                grants: agent.grants.values().cloned().collect(),
+            }),
+        );
+    }
+
+    /// An agent's owner says something.
+    fn say(&mut self, id: &AgentId, message: ToAllocator) {
+        let link = (shard_of(id), self.owners[shard_of(id)]);
+        self.to_allocator.entry(link).or_default().push_back(message);
+    }
+
+    /// A home says something.
+    fn home_says(&mut self, message: ToAllocator) {
+        self.to_allocator.entry(HOMES).or_default().push_back(message);
     }
 
     fn send_demand(&mut self, id: &FrameworkId) {
         let Some(state) = self.frameworks.get(id) else { return };
-        self.to_allocator.push_back(ToAllocator::Demand {
+        self.home_says(ToAllocator::Demand {
             info: Arc::new(state.info.clone()),
-            home_fence: fence(1),
+            home_fence: fence(state.fence),
             session_version: state.version,
             suppressed: state.suppressed.clone(),
             is_active: state.is_active,
@@ -194,13 +238,18 @@ impl Around {
     }
 
     fn owner_handles(&mut self, message: ToOwner) {
-        let mut closed = Vec::new();
+        let mut closed: Vec<ClosedGrant> = Vec::new();
+        let mut misjudged = BTreeSet::new();
         match message {
             ToOwner::BookWanted { allocator_fence } => {
                 if allocator_fence == self.allocator_fence() {
+                    let is_newer = self.books_under != self.epoch;
+                    self.books_under = self.epoch;
                     let ids: Vec<AgentId> = self.agents.keys().cloned().collect();
                     for id in ids {
-                        self.agents.get_mut(&id).unwrap().grants.clear();
+                        if is_newer {
+                            self.agents.get_mut(&id).unwrap().grants.clear();
+                        }
                         self.send_book(&id);
                     }
                 }
@@ -212,6 +261,7 @@ impl Around {
                         Some(agent) => drop(agent.grants.insert(grant.offer_id, grant)),
                         None => {
                             self.refused_by_owner += 1;
+                            misjudged.insert(grant.agent_id.clone());
                             closed.push(end_of(&grant, "", None, Some(RescindReason::NotFree)));
                         }
                     }
@@ -230,8 +280,16 @@ impl Around {
             ToOwner::Grants { .. } | ToOwner::Revoke { .. } => {}
             other => panic!("the allocator does not say {other:?}"),
         }
-        if !closed.is_empty() {
-            self.to_allocator.push_back(ToAllocator::Closed(closed));
+        for one in closed {
+            let id = one.agent_id.clone();
+            self.say(&id, ToAllocator::Closed(vec![one]));
+        }
+        // As owners do, so that a late word of a deposed one does not stay.
+        for id in misjudged {
+            match self.agents.contains_key(&id) {
+                true => self.send_book(&id),
+                false => self.say(&id.clone(), ToAllocator::AgentRemoved { agent_id: id }),
+            }
         }
     }
 
@@ -241,9 +299,16 @@ impl Around {
         }
     }
 
-    fn deliver_to_allocator(&mut self) {
-        if let Some(message) = self.to_allocator.pop_front() {
-            if let ToAllocator::Agent(book) = &message {
+    fn deliver_to_allocator(&mut self, pick: u8) {
+        self.to_allocator.retain(|_, link| !link.is_empty());
+        let links = self.to_allocator.len().max(1);
+        if let Some(message) =
+            self.to_allocator.values_mut().nth(usize::from(pick) % links).and_then(VecDeque::pop_front)
+        {
+            if let ToAllocator::Agent(book) = &message
+                && book.shard.1.epoch >= self.heard[shard_of(&book.agent_id)]
+            {
+                self.heard[shard_of(&book.agent_id)] = book.shard.1.epoch;
                 self.totals.insert(book.agent_id.clone(), book.info.total.clone());
             }
             self.input(Input::FromNode(message));
@@ -253,11 +318,11 @@ impl Around {
     /// Delivers until nothing is under way.
     pub(crate) fn settle(&mut self) {
         for _ in 0..10_000 {
-            if self.to_owner.is_empty() && self.to_allocator.is_empty() {
+            if self.to_owner.is_empty() && self.to_allocator.values().all(VecDeque::is_empty) {
                 return;
             }
             self.deliver_to_owner();
-            self.deliver_to_allocator();
+            self.deliver_to_allocator(0);
         }
         panic!("messages go round without end");
     }
@@ -286,8 +351,8 @@ impl Around {
         if !used.is_empty() {
             agent.used.push((grant.framework_id.clone(), grant.role.clone(), used.clone()));
         }
-        self.to_allocator
-            .push_back(ToAllocator::Closed(vec![ClosedGrant { used, ..end_of(&grant, "", refusal, None) }]));
+        let end = ClosedGrant { used, ..end_of(&grant, "", refusal, None) };
+        self.say(&grant.agent_id, ToAllocator::Closed(vec![end]));
     }
 
     pub(crate) fn step(&mut self, step: &Step) {
@@ -310,7 +375,7 @@ impl Around {
             Step::RemoveAgent(name) => {
                 let id = agent_id(&format!("S{}", name % 6));
                 self.agents.remove(&id);
-                self.to_allocator.push_back(ToAllocator::AgentRemoved { agent_id: id });
+                self.say(&id.clone(), ToAllocator::AgentRemoved { agent_id: id });
             }
             Step::Deactivate(name) => {
                 let id = agent_id(&format!("S{}", name % 6));
@@ -318,8 +383,12 @@ impl Around {
                     agent.is_active = false;
                     agent.grants.clear();
                 }
-                let reason = RescindReason::AgentDisconnected;
-                self.to_allocator.push_back(ToAllocator::AgentInactive { agent_id: id, reason });
+                if name % 2 == 0 {
+                    self.send_book(&id);
+                } else {
+                    let reason = RescindReason::AgentRemoved;
+                    self.say(&id.clone(), ToAllocator::AgentInactive { agent_id: id, reason });
+                }
             }
             Step::SendBook(name) => {
                 let id = agent_id(&format!("S{}", name % 6));
@@ -338,7 +407,9 @@ impl Around {
                 self.versions += 1;
                 let version = self.versions;
                 let since = self.frameworks.get(&id).filter(|it| it.is_active).map_or(version, |it| it.since);
-                let state = HomeState { info, suppressed: BTreeSet::new(), is_active: true, version, since };
+                let home = self.frameworks.get(&id).map_or(self.next_home, |it| it.fence);
+                let state =
+                    HomeState { info, suppressed: BTreeSet::new(), is_active: true, version, since, fence: home };
                 self.frameworks.insert(id.clone(), state);
                 self.send_demand(&id);
             }
@@ -368,16 +439,16 @@ impl Around {
                     self.versions += 1;
                     state.version = self.versions;
                     let roles = state.info.roles.clone();
+                    let home_fence = fence(state.fence);
                     self.send_demand(&id);
-                    let revive = ToAllocator::Revive { framework_id: id, home_fence: fence(1), roles };
-                    self.to_allocator.push_back(revive);
+                    self.home_says(ToAllocator::Revive { framework_id: id, home_fence, roles });
                 }
             }
             Step::RemoveFramework(name) => {
                 let id = framework_id(&format!("f{}", name % 4));
                 self.frameworks.remove(&id);
                 self.open.retain(|_, grant| grant.framework_id != id);
-                self.to_allocator.push_back(ToAllocator::FrameworkRemoved { framework_id: id });
+                self.home_says(ToAllocator::FrameworkRemoved { framework_id: id });
             }
             Step::Accept(pick, part, seconds) => {
                 let part = ["cpus:1", "cpus:1 mem:10 ports:1-3", "cpus(a):1", "mem:20"][usize::from(*part) % 4];
@@ -391,7 +462,7 @@ impl Around {
                 let id = agent_id(&format!("S{}", name % 6));
                 let Some(agent) = self.agents.get_mut(&id).filter(|agent| !agent.used.is_empty()) else { return };
                 let (framework_id, role, resources) = agent.used.remove(usize::from(*pick) % agent.used.len());
-                self.to_allocator.push_back(ToAllocator::Freed { agent_id: id, framework_id, role, resources });
+                self.say(&id.clone(), ToAllocator::Freed { agent_id: id, framework_id, role, resources });
             }
             Step::TakeOver => {
                 self.epoch += 1;
@@ -399,9 +470,88 @@ impl Around {
                 self.input(Input::Took { fence: fence(self.epoch), roles: vec![weight("a", 2500)] });
             }
             Step::Wait(millis) => self.wait(u64::from(*millis) % 5000),
+            Step::MoveShard(shard, is_heard_first) => self.move_shard(usize::from(*shard) % SHARDS, *is_heard_first),
+            Step::CutLink(shard) => self.cut_link(usize::from(*shard) % SHARDS),
+            Step::LoseHome(name, is_back) => {
+                let id = framework_id(&format!("f{}", name % 4));
+                let Some(state) = self.frameworks.get_mut(&id) else { return };
+                let home_fence = fence(state.fence);
+                state.fence += 1;
+                self.versions += 1;
+                (state.version, state.since, state.is_active) = (self.versions, self.versions, *is_back);
+                self.open.retain(|_, grant| grant.framework_id != id);
+                self.home_says(ToAllocator::HomeLost { framework_id: id.clone(), home_fence });
+                if *is_back {
+                    self.send_demand(&id);
+                }
+            }
             Step::ToOwner => self.deliver_to_owner(),
-            Step::ToAllocator => self.deliver_to_allocator(),
+            Step::ToAllocator(pick) => self.deliver_to_allocator(*pick),
         }
+    }
+
+    /// What is on its way to a shard's owner is lost.
+    fn drop_to_owner(&mut self, shard: usize) {
+        self.to_owner.retain(|message| match message {
+            ToOwner::Grants { grants, .. } => grants.iter().all(|grant| shard_of(&grant.agent_id) != shard),
+            ToOwner::Revoke { offers, .. } => offers.iter().all(|(id, _)| shard_of(id) != shard),
+            _ => true,
+        });
+    }
+
+    fn ids_of(&self, shard: usize) -> Vec<AgentId> {
+        self.agents.keys().filter(|id| shard_of(id) == shard).cloned().collect()
+    }
+
+    /// The new owner has no grants; it and the old one speak over links of their own.
+    fn move_shard(&mut self, shard: usize, is_heard_first: bool) {
+        let lost = |around: &mut Self| {
+            let shards = [ShardId(u16::try_from(shard).unwrap())].into();
+            around.input(Input::ShardsLost { shards, reason: RescindReason::OwnerLost });
+        };
+        if is_heard_first {
+            lost(self);
+        }
+        self.drop_to_owner(shard);
+        if let Some(link) = self.to_allocator.get_mut(&(shard, self.owners[shard])) {
+            // Said of an agent only while the store names this owner, so not for long: these are not late.
+            link.retain(|it| !matches!(it, ToAllocator::AgentInactive { .. } | ToAllocator::AgentRemoved { .. }));
+        }
+        self.owners[shard] += 1;
+        for id in self.ids_of(shard) {
+            self.agents.get_mut(&id).unwrap().grants.clear();
+            self.send_book(&id);
+        }
+        if !is_heard_first {
+            for _ in 0..3 {
+                self.deliver_to_allocator(u8::try_from(shard).unwrap());
+            }
+            lost(self);
+            self.ask_books();
+        }
+        // Agents that left while the old owner's word of it was lost.
+        self.tell_removed(shard);
+    }
+
+    fn ask_books(&mut self) {
+        self.input(Input::OwnerBack(muster_model::NodeId::parse("n").unwrap()));
+    }
+
+    fn tell_removed(&mut self, shard: usize) {
+        for id in (0..6).map(|n| agent_id(&format!("S{n}"))).filter(|id| shard_of(id) == shard) {
+            if !self.agents.contains_key(&id) {
+                self.say(&id.clone(), ToAllocator::AgentRemoved { agent_id: id });
+            }
+        }
+    }
+
+    fn cut_link(&mut self, shard: usize) {
+        self.drop_to_owner(shard);
+        self.to_allocator.remove(&(shard, self.owners[shard]));
+        let shards = [ShardId(u16::try_from(shard).unwrap())].into();
+        self.input(Input::ShardsLost { shards, reason: RescindReason::OwnerLost });
+        self.ask_books();
+        self.tell_removed(shard);
     }
 
     /// Once nothing is under way, whoever takes everything is offered all that is free.

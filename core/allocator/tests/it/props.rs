@@ -89,7 +89,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::TakeOver),
         8 => any::<u16>().prop_map(Step::Wait),
         10 => Just(Step::ToOwner),
-        10 => Just(Step::ToAllocator),
+        1 => (any::<u8>(), any::<bool>()).prop_map(|(a, b)| Step::MoveShard(a, b)),
+        1 => any::<u8>().prop_map(Step::CutLink),
+        1 => (any::<u8>(), any::<bool>()).prop_map(|(a, b)| Step::LoseHome(a, b)),
+        10 => any::<u8>().prop_map(Step::ToAllocator),
     ];
     prop::collection::vec(step, 1..120)
 }

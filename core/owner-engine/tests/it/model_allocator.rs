@@ -47,7 +47,14 @@ impl Cluster {
                     used.add(amount).unwrap();
                 }
                 let grants = book.grants.iter().map(|grant| (grant.offer_id, grant.resources.clone())).collect();
-                let void = self.allocator.remove(&book.agent_id).map(|known| known.void).unwrap_or_default();
+                let known = self.allocator.remove(&book.agent_id).unwrap_or_default();
+                let mut void = known.void;
+                for (offer_id, amount) in known.grants {
+                    if !book.grants.iter().any(|it| it.offer_id == offer_id) {
+                        void.insert(offer_id, amount);
+                        self.to_revoke.push((book.agent_id.clone(), offer_id));
+                    }
+                }
                 for offer_id in void.keys().filter(|offer_id| book.grants.iter().any(|it| it.offer_id == **offer_id)) {
                     self.to_revoke.push((book.agent_id.clone(), *offer_id));
                 }

@@ -164,10 +164,9 @@ fn a_lost_session_voids_grants_and_changes_no_task() {
     let agent = world.agent.clone();
     world.grants(vec![grant(2, "f", &agent, some(500, 500))]);
     let outputs = world.close();
-    assert_eq!(
-        to_allocator(&outputs),
-        [ToAllocator::AgentInactive { agent_id: agent.clone(), reason: RescindReason::AgentDisconnected }]
-    );
+    let [ToAllocator::Agent(book)] = &to_allocator(&outputs)[..] else { panic!("{outputs:?}") };
+    assert!(!book.is_active && book.grants.is_empty() && book.used.len() == 1);
+    assert_eq!(book.shard, (ShardId(0), FENCE), "so that a deposed owner's word is known for one");
     assert!(statuses(&outputs).is_empty());
     let view = world.owner.view();
     let shown = &view.agents[&agent];

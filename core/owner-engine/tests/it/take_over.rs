@@ -184,4 +184,19 @@ fn an_allocator_that_gave_what_is_not_free_is_told_the_book() {
     };
     assert!(ends.iter().all(|end| end.reason == Some(RescindReason::NotFree)) && ends.len() == 2);
     assert_eq!(book.used[0].2.to_string(), some(1000, 100).to_string());
+    // The same of an agent that is away, that is lost, that has not come yet, and that is not ours.
+    world.close();
+    let outputs = world.grants(vec![grant(9, "f", &agent, some(1, 1))]);
+    assert!(
+        matches!(&to_allocator(&outputs)[..], [ToAllocator::Closed(_), ToAllocator::Agent(book)] if !book.is_active)
+    );
+    let outputs = world.grants(vec![grant(10, "f", &aid("nobody"), some(1, 1))]);
+    assert_eq!(to_allocator(&outputs)[1], ToAllocator::AgentRemoved { agent_id: aid("nobody") });
+    let mut world = World::new();
+    let outputs = world.grants(vec![grant(11, "f", &agent, some(1, 1))]);
+    assert!(matches!(&to_allocator(&outputs)[..], [ToAllocator::Closed(_), ToAllocator::AgentInactive { .. }]));
+    world.handle(Input::ShardLost { shard: ShardId(0), now_at: None });
+    let outputs = world.grants(vec![grant(12, "f", &agent, some(1, 1))]);
+    assert_eq!(to_allocator(&outputs).len(), 1);
+    assert_eq!(closed(&outputs)[0].reason, Some(RescindReason::OwnerLost));
 }
