@@ -9,6 +9,7 @@ use muster_model::status::Exit;
 use muster_model::task::Task;
 use muster_model::time::Now;
 use muster_model::{AgentId, ContainerId, Duration, FrameworkId, Rng, TaskId, Uuid};
+use muster_owner_engine::io::SessionId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -46,10 +47,10 @@ pub struct Machine {
     pub journal: Vec<JournalEntry>,
     /// What was synced to the identity file.
     pub identity: IdentityRecord,
-    /// The connection that the agent asked for and does not have yet.
-    pub dialing: Option<ConnectionId>,
-    /// The connection that it has.
-    pub connection: Option<ConnectionId>,
+    /// Connections that the agent asked for, with the session of those that stand.
+    pub connections: BTreeMap<ConnectionId, Option<SessionId>>,
+    /// The nodes' addresses.
+    pub entries: Vec<Arc<str>>,
     /// Counts the agent's runs; answers to an older run are void.
     pub incarnation: u64,
     /// What runs on it.
@@ -77,8 +78,8 @@ impl Machine {
             engine: None,
             journal: Vec::new(),
             identity,
-            dialing: None,
-            connection: None,
+            connections: BTreeMap::new(),
+            entries: Vec::new(),
             incarnation: 0,
             containers: BTreeMap::new(),
             starts: BTreeMap::new(),
@@ -92,7 +93,7 @@ impl Machine {
         self.incarnation += 1;
         let config = AgentConfig {
             identity: self.identity.clone(),
-            entries: vec![Arc::from("owner:1")],
+            entries: self.entries.clone(),
             info: self.info.clone(),
             boot_id: self.boot_id,
             incarnation: self.incarnation,
@@ -125,7 +126,7 @@ impl Machine {
     /// The agent is gone; its disk and containers stay.
     pub fn crash(&mut self) {
         self.engine = None;
-        (self.dialing, self.connection) = (None, None);
+        self.connections.clear();
     }
 
     /// Gives the agent an input; ignored while it is down.

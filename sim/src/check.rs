@@ -41,8 +41,7 @@ fn started_once(machine: &Machine, replay: &str) {
 
 /// S1 in the book: used + offered never passes the total.
 fn book(world: &mut World, replay: &str) {
-    let Some(view) = world.owner_view() else { return };
-    for agent in view.agents.values() {
+    for agent in world.owner_views().iter().flat_map(|view| view.agents.values()) {
         let mut free: Resources = agent.info.total.clone();
         for amount in agent.used.values().chain(agent.offered.values().map(|(_, _, amount)| amount)) {
             let taken = free.subtract(amount);
@@ -79,8 +78,11 @@ pub fn at_rest(world: &mut World) {
     for machine in &world.machines {
         assert!(machine.containers.is_empty(), "sim: {} keeps {:?} {replay}", machine.id, machine.containers.keys());
     }
-    let Some(view) = world.owner_view() else { panic!("sim: no control plane {replay}") };
-    for agent in view.agents.values() {
+    let views = world.owner_views();
+    assert!(!views.is_empty(), "sim: no control plane {replay}");
+    let seen: usize = views.iter().map(|view| view.agents.len()).sum();
+    assert_eq!(seen, world.machines.len(), "sim: each agent has one owner {replay}");
+    for agent in views.iter().flat_map(|view| view.agents.values()) {
         assert!(
             agent.used.values().all(Resources::is_empty),
             "sim: the book of {} still has {:?} {replay}",

@@ -28,6 +28,8 @@ pub struct Framework {
     pub id: Option<FrameworkId>,
     /// Its open stream.
     pub connection: Option<ConnectionId>,
+    /// The node that its stream is at.
+    pub node: usize,
     /// The stream's id.
     pub stream_id: Option<Uuid>,
     /// Offers it holds.
@@ -49,6 +51,7 @@ impl Framework {
             name: name.to_owned(),
             id: None,
             connection: None,
+            node: 0,
             stream_id: None,
             offers: BTreeMap::new(),
             tasks: BTreeMap::new(),

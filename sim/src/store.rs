@@ -42,6 +42,11 @@ impl Store {
         self.records.get(&key.path()).cloned()
     }
 
+    /// Revision of the last change.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
     /// All records of a kind.
     pub fn range(&self, kind: KeyKind) -> Vec<Stored> {
         self.records

@@ -1,35 +1,34 @@
-//! The simulated cluster: one control-plane node, machines, frameworks, and everything that lies between them.
+//! The simulated cluster: control-plane nodes, machines, frameworks, and everything that lies between them.
 //!
 //! Time moves to the next thing that happens; every delay, loss and crash is drawn from the seed.
 
 mod faults;
+mod node;
 mod perform;
 
 use crate::agent::{Container, Machine, Process, end_of};
 use crate::check;
 use crate::framework::Framework;
 use crate::store::Store;
+use crate::world::node::SimNode;
 use muster_agent_engine::io as agent;
 use muster_agent_wire::message as wire;
-use muster_allocator::engine::AllocatorEngine;
-use muster_allocator::io::{self as allocator, AllocatorConfig};
-use muster_home_engine::HomeEngine;
-use muster_home_engine::io::{self as home, ConnectionId, HomeConfig, RequestId};
+use muster_home_engine::io::{self as home, ConnectionId, RequestId};
 use muster_model::agent::AgentInfo;
-use muster_model::fence::Fence;
-use muster_model::record::{Admission, AgentRecord, ClusterRecord, IdentityRecord, JournalEntry, PartRecord, Record};
+use muster_model::node_message::{NodeMessage, Target};
+use muster_model::record::{Admission, AgentRecord, ClusterRecord, IdentityRecord, JournalEntry, Record};
 use muster_model::resource::Resources;
 use muster_model::scheduler::{Event, FrameworkCall};
 use muster_model::status::Exit;
-use muster_model::store_op::{Compare, Key, KeyKind, StoreOp, Stored, Write};
+use muster_model::store_op::{Key, StoreOp, Write};
 use muster_model::time::Now;
-use muster_model::{AgentId, ContainerId, Duration, Milli, NodeId, Rng, ShardId, Timestamp, Uuid, WallTime};
-use muster_owner_engine::OwnerEngine;
-use muster_owner_engine::io::{self as owner, OwnerConfig, SessionId, TakenShard};
-use std::collections::{BTreeMap, BTreeSet};
+use muster_model::{AgentId, ContainerId, Duration, Milli, Rng, Timestamp, Uuid, WallTime};
+use muster_node_engine::io::{Input, LinkId, Part};
+use muster_owner_engine::io::{self as owner, SessionId};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-const SHARD_COUNT: u16 = 4;
+const SHARD_COUNT: u16 = 8;
 
 /// How much goes wrong; each in thousandths of the steps.
 #[derive(Debug, Clone, Copy)]
@@ -42,39 +41,48 @@ pub struct Faults {
     pub node_crashes: u64,
     /// A framework's stream breaks and it subscribes again.
     pub stream_breaks: u64,
+    /// The link between two nodes breaks and comes back.
+    pub link_breaks: u64,
+    /// A node does not run for up to half a minute, and wakes not knowing it.
+    pub node_pauses: u64,
+    /// The store does not answer for a while.
+    pub store_outages: u64,
 }
 
 impl Faults {
     /// Nothing goes wrong.
-    pub const NONE: Self = Self { session_breaks: 0, agent_crashes: 0, node_crashes: 0, stream_breaks: 0 };
+    pub const NONE: Self = Self { session_breaks: 0, agent_crashes: 0, node_crashes: 0, stream_breaks: 0, link_breaks: 0, node_pauses: 0, store_outages: 0 };
     /// Everything goes wrong now and then.
-    pub const SOME: Self = Self { session_breaks: 3, agent_crashes: 3, node_crashes: 1, stream_breaks: 3 };
-}
-
-/// One process of the control plane: what a crash takes away.
-struct Node {
-    owner: OwnerEngine,
-    home: HomeEngine,
-    allocator: AllocatorEngine,
-    sessions: BTreeMap<SessionId, usize>,
-    connections: BTreeMap<ConnectionId, usize>,
+    pub const SOME: Self = Self {
+        session_breaks: 3,
+        agent_crashes: 3,
+        node_crashes: 1,
+        stream_breaks: 3,
+        link_breaks: 1,
+        node_pauses: 1,
+        store_outages: 1,
+    };
 }
 
 /// Something on its way.
 enum Coming {
-    ToOwner { session: SessionId, bytes: Vec<u8> },
+    ToNode { session: SessionId, bytes: Vec<u8> },
     ToAgent { session: SessionId, bytes: Vec<u8> },
-    SessionBroken { session: SessionId },
+    SessionBroken { session: SessionId, node: usize },
     Synced { machine: usize, incarnation: u64, seq: u64, what: Synced },
     Started { machine: usize, incarnation: u64, container_id: ContainerId },
     Exits { machine: usize, container_id: ContainerId, exit: Exit },
     ExitSeen { machine: usize, incarnation: u64, container_id: ContainerId },
     AgentStarts { machine: usize },
-    AgentDials { machine: usize, incarnation: u64 },
-    NodeStarts,
-    StoreDone { node: u64, part: Part, seq: u64, op: StoreOp },
-    StoreRead { node: u64, seq: u64, keys: Vec<Key> },
-    AgentRead { node: u64, agent_id: AgentId },
+    AgentDials { machine: usize, incarnation: u64, connection: agent::ConnectionId, address: Arc<str> },
+    NodeStarts { node: usize },
+    /// Something for one run of a node.
+    ToRun { node: usize, run: u64, what: ForNode },
+    LinkUp { nodes: (usize, usize), runs: (u64, u64) },
+    LeaseLost { node: usize, run: u64 },
+    NodeWakes { node: usize, run: u64 },
+    SessionCloses { session: SessionId },
+    StoreBack,
     FrameworkSubscribes { framework: usize },
     FrameworkActs { framework: usize },
     FrameworkCalls { framework: usize, call: FrameworkCall },
@@ -88,10 +96,14 @@ enum Synced {
     Identity(IdentityRecord),
 }
 
-#[derive(Clone, Copy)]
-enum Part {
-    Owner,
-    Home,
+/// Something on its way to a node.
+enum ForNode {
+    Input(Input),
+    Load,
+    StoreDone { part: Part, seq: u64, op: StoreOp },
+    StoreRead { part: Part, seq: u64, keys: Vec<Key> },
+    AgentRead { agent_id: AgentId },
+    FromPeer { link: LinkId, to: Target, message: NodeMessage },
 }
 
 /// The whole cluster.
@@ -106,22 +118,46 @@ pub struct World {
     pub machines: Vec<Machine>,
     /// Frameworks.
     pub frameworks: Vec<Framework>,
-    node: Option<Node>,
+    nodes: Vec<SimNode>,
     store: Store,
+    is_store_away: bool,
+    /// Links that stand, with their ends.
+    live_links: BTreeMap<LinkId, (usize, usize)>,
     now: u64,
     coming: BTreeMap<(u64, u64), Coming>,
     order: u64,
     /// When the last message of a session arrives, each way: streams keep their order.
-    last_arrival: BTreeMap<(SessionId, bool), u64>,
-    live_sessions: BTreeMap<SessionId, (usize, u64)>,
+    last_arrival: BTreeMap<Path, u64>,
+    /// Connections of agents.
+    live_sessions: BTreeMap<SessionId, Ends>,
     next_number: u64,
-    node_incarnation: u64,
+    node_runs: u64,
     rng: Rng,
 }
 
+/// The two ends of an agent's connection.
+#[derive(Clone, Copy, Debug)]
+struct Ends {
+    machine: usize,
+    incarnation: u64,
+    node: usize,
+    connection: agent::ConnectionId,
+}
+
+/// What keeps its order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Path {
+    ToNode(SessionId),
+    ToAgent(SessionId),
+    Disk(usize),
+    Watch(usize),
+    Link(LinkId, usize),
+    Store(usize),
+}
+
 impl World {
-    /// A cluster with so many machines and frameworks; nothing has started yet.
-    pub fn new(seed: u64, machine_count: usize, framework_count: usize, faults: Faults) -> Self {
+    /// A cluster with so many nodes, machines and frameworks; nothing has started yet.
+    pub fn new(seed: u64, (node_count, machine_count, framework_count): (usize, usize, usize), faults: Faults) -> Self {
         let rng = Rng::new(seed);
         let mut world = Self {
             seed,
@@ -129,15 +165,17 @@ impl World {
             faults,
             machines: Vec::new(),
             frameworks: Vec::new(),
-            node: None,
+            nodes: (0..node_count).map(SimNode::new).collect(),
             store: Store::default(),
+            is_store_away: false,
+            live_links: BTreeMap::new(),
             now: 1_000_000_000,
             coming: BTreeMap::new(),
             order: 0,
             last_arrival: BTreeMap::new(),
             live_sessions: BTreeMap::new(),
             next_number: 1,
-            node_incarnation: 0,
+            node_runs: 0,
             rng: rng.fork("world"),
         };
         world.found(machine_count, &rng);
@@ -146,7 +184,9 @@ impl World {
             world.after(Duration::from_millis(200), Coming::FrameworkSubscribes { framework: index });
             world.after(Duration::from_millis(300), Coming::FrameworkActs { framework: index });
         }
-        world.after(Duration::ZERO, Coming::NodeStarts);
+        for node in 0..node_count {
+            world.soon(500, Coming::NodeStarts { node });
+        }
         world
     }
 
@@ -185,7 +225,9 @@ impl World {
                 ratchet_token: None,
             };
             writes.push(Write::Put(Key::Agent(id.clone()), Record::Agent(record)));
-            self.machines.push(Machine::new(id, info, rng));
+            let mut machine = Machine::new(id, info, rng);
+            machine.entries = self.nodes.iter().map(|node| Arc::from(node.name.as_str())).collect();
+            self.machines.push(machine);
             self.after(Duration::from_millis(100), Coming::AgentStarts { machine: index });
         }
         let founded = self.store.perform(&StoreOp { compares: Vec::new(), writes });
@@ -216,12 +258,12 @@ impl World {
         self.after(delay, what);
     }
 
-    /// Sends over a session: a delay, but never overtaking what was sent before in the same direction.
-    fn send(&mut self, session: SessionId, to_owner: bool, what: Coming) {
-        let delay = self.rng.below(30_000_000);
-        let last = self.last_arrival.get(&(session, to_owner)).copied().unwrap_or(0);
+    /// After a delay, but never overtaking what went the same way before.
+    fn in_order(&mut self, path: Path, most_millis: u64, what: Coming) {
+        let delay = self.rng.below(most_millis.saturating_mul(1_000_000));
+        let last = self.last_arrival.get(&path).copied().unwrap_or(0);
         let at = self.now.saturating_add(delay).max(last);
-        self.last_arrival.insert((session, to_owner), at);
+        self.last_arrival.insert(path, at);
         self.at(at, what);
     }
 
@@ -254,11 +296,11 @@ impl World {
         let starts: usize = self.machines.iter().map(|machine| machine.starts.len()).sum();
         let restarts: u64 = self.machines.iter().map(|machine| machine.incarnation).sum();
         format!(
-            "seed {:#x}: {} steps, {} s simulated, {tasks} tasks asked for, {starts} started, agents started {restarts} times, control plane {} times",
+            "seed {:#x}: {} steps, {} s simulated, {tasks} tasks asked for, {starts} started, agents started {restarts} times, nodes {} times",
             self.seed,
             self.steps,
             self.now / 1_000_000_000,
-            self.node_incarnation,
+            self.node_runs,
         )
     }
 
@@ -270,13 +312,7 @@ impl World {
     }
 
     fn next_deadline(&self) -> Option<u64> {
-        let node = self.node.iter().flat_map(|node| {
-            [
-                node.owner.deadline().map(|(at, _)| at.0),
-                node.home.deadline().map(|(at, _)| at.0),
-                node.allocator.deadline().map(|(at, _)| at.0),
-            ]
-        });
+        let node = self.nodes.iter().map(|node| node.deadline());
         let agents = self
             .machines
             .iter()
@@ -287,15 +323,11 @@ impl World {
 
     fn handle_deadlines(&mut self) {
         let now = self.now();
-        if let Some(node) = &mut self.node {
-            if node.owner.deadline().is_some_and(|(at, _)| at <= now.mono) {
-                node.owner.handle_deadline(now);
-            }
-            if node.home.deadline().is_some_and(|(at, _)| at <= now.mono) {
-                node.home.handle_deadline(now);
-            }
-            if node.allocator.deadline().is_some_and(|(at, _)| at <= now.mono) {
-                node.allocator.handle_deadline(now);
+        for node in &mut self.nodes {
+            if node.deadline().is_some_and(|at| at <= now.mono.0)
+                && let Some(engine) = &mut node.engine
+            {
+                engine.handle_deadline(now);
             }
         }
         for machine in &mut self.machines {
@@ -307,81 +339,16 @@ impl World {
         }
     }
 
-    fn start_node(&mut self) {
-        self.node_incarnation += 1;
-        let Ok(node_id) = NodeId::parse("n1") else { return };
-        let rng = Rng::new(self.rng.next_u64());
-        let fence = Fence { generation: 1, epoch: self.node_incarnation, incarnation: self.node_incarnation };
-        let part = PartRecord { node: node_id.clone(), fence, since: self.now().wall, why: Arc::from("started") };
-        let mut op = StoreOp::default();
-        let keys = (0..SHARD_COUNT).map(|shard| Key::Shard(ShardId(shard))).chain([Key::Allocator]);
-        for key in keys {
-            op.compares
-                .push(Compare { key: key.clone(), revision: self.store.get(&key).map(|stored| stored.revision) });
-            op.writes.push(Write::Put(key, Record::Part(part.clone())));
-        }
-        let Ok(revision) = self.store.perform(&op) else { return };
-        let mut owner = OwnerEngine::new(
-            OwnerConfig {
-                node: node_id.clone(),
-                shard_count: SHARD_COUNT,
-                agent_timeout: Duration::from_secs(75),
-                agent_removal_interval: Duration::from_secs(1),
-                report_interval: Duration::from_secs(10),
-                completed_tasks_max: 100,
-                unreachable_tasks_max: 100,
-            },
-            rng.fork("owner"),
-        );
-        let mut home = HomeEngine::new(
-            HomeConfig {
-                node: node_id.clone(),
-                node_tag: 1,
-                incarnation: self.node_incarnation,
-                heartbeat_interval: Duration::from_secs(15),
-                offer_timeout: Some(Duration::from_secs(60)),
-                completed_frameworks_max: 50,
-                fence_wait: Duration::from_secs(5),
-            },
-            rng.fork("home"),
-        );
-        let mut allocator = AllocatorEngine::new(
-            AllocatorConfig {
-                allocation_interval: Duration::from_secs(1),
-                min_cpus: Milli(10),
-                min_mem: Milli::whole(32),
-            },
-            rng.fork("allocator"),
-        );
-        let now = self.now();
-        let taken = |shard| TakenShard { shard: ShardId(shard), fence, revision };
-        let removed = |stored: Stored| match stored.key {
-            Key::Tombstone(id) => Some(id),
-            _ => None,
-        };
-        owner.handle(
-            owner::Input::ShardsTaken {
-                shards: (0..SHARD_COUNT).map(taken).collect(),
-                agents: self.store.range(KeyKind::Agents),
-                removed_frameworks: self.store.range(KeyKind::Tombstones).into_iter().filter_map(removed).collect(),
-                frameworks: Vec::new(),
-            },
-            now,
-        );
-        home.handle(home::Input::Loaded(self.store.range(KeyKind::All)), now);
-        home.handle(home::Input::OwnersChanged(BTreeSet::from([node_id])), now);
-        allocator.handle(allocator::Input::Took { fence, roles: self.store.range(KeyKind::Roles) }, now);
-        self.node = Some(Node { owner, home, allocator, sessions: BTreeMap::new(), connections: BTreeMap::new() });
-    }
-
     fn happen(&mut self, what: Coming) {
         let now = self.now();
         match what {
-            Coming::NodeStarts => {
-                if self.node.is_none() {
-                    self.start_node();
-                }
-            }
+            Coming::NodeStarts { node } => self.start_node(node),
+            Coming::ToRun { node, run, what } => self.node_takes(node, run, what),
+            Coming::LinkUp { nodes, runs } => self.link_up(nodes, runs),
+            Coming::LeaseLost { node, run } => self.lease_lost(node, run),
+            Coming::StoreBack => self.store_back(),
+            Coming::NodeWakes { node, run } => self.wake_node(node, run),
+            Coming::SessionCloses { session } => self.break_session(session),
             Coming::AgentStarts { machine: index } => {
                 if let Some(machine) = self.machines.get_mut(index)
                     && machine.engine.is_none()
@@ -389,25 +356,26 @@ impl World {
                     machine.start(now);
                 }
             }
-            Coming::AgentDials { machine, incarnation } => self.dial(machine, incarnation),
-            Coming::ToOwner { session, bytes } => self.owner_hears(session, &bytes),
+            Coming::AgentDials { machine, incarnation, connection, address } => {
+                self.dial(machine, incarnation, connection, &address);
+            }
+            Coming::ToNode { session, bytes } => self.node_hears(session, &bytes),
             Coming::ToAgent { session, bytes } => {
-                if let Some((machine, incarnation)) = self.live_sessions.get(&session).copied()
-                    && let Some(machine) = self.machines.get_mut(machine)
-                    && machine.incarnation == incarnation
+                if let Some(ends) = self.live_sessions.get(&session).copied()
+                    && let Some(machine) = self.machines.get_mut(ends.machine)
+                    && machine.incarnation == ends.incarnation
                 {
                     let message =
                         wire::decode_to_agent(&bytes).unwrap_or_else(|error| panic!("our own bytes: {error}"));
-                    if let Some(connection) = machine.connection {
-                        machine.handle(agent::Input::FromNode { connection, message }, now);
-                    }
+                    machine.handle(agent::Input::FromNode { connection: ends.connection, message }, now);
                 }
             }
-            Coming::SessionBroken { session } => {
-                if let Some(node) = &mut self.node
+            Coming::SessionBroken { session, node } => {
+                if let Some(node) = self.nodes.get_mut(node)
                     && node.sessions.remove(&session).is_some()
                 {
-                    node.owner.handle(owner::Input::SessionClosed { session, why: Arc::from("broken") }, now);
+                    let closed = owner::Input::SessionClosed { session, why: Arc::from("broken") };
+                    node.handle(Input::Owner(closed), now);
                 }
             }
             Coming::Synced { machine, incarnation, seq, what } => {
@@ -431,21 +399,6 @@ impl World {
                         machine.containers.get(&container_id).cloned()
                 {
                     machine.handle(agent::Input::ContainerEnded { container_id, end: end_of(exit) }, now);
-                }
-            }
-            Coming::StoreDone { node, part, seq, op } => self.store_done(node, part, seq, &op),
-            Coming::StoreRead { node, seq, keys } => {
-                let found = keys.iter().filter_map(|key| self.store.get(key)).collect();
-                if let Some(alive) = self.node.as_mut().filter(|_| node == self.node_incarnation) {
-                    alive.home.handle(home::Input::Read { seq, found }, now);
-                }
-            }
-            Coming::AgentRead { node, agent_id } => {
-                let stored = self.store.get(&Key::Agent(agent_id));
-                if let (Some(alive), Some(stored)) =
-                    (self.node.as_mut().filter(|_| node == self.node_incarnation), stored)
-                {
-                    alive.owner.handle(owner::Input::AgentAdmitted(stored), now);
                 }
             }
             Coming::FrameworkSubscribes { framework } => self.subscribe(framework),
@@ -486,49 +439,60 @@ impl World {
         }
     }
 
-    fn dial(&mut self, index: usize, incarnation: u64) {
+    fn dial(&mut self, index: usize, incarnation: u64, connection: agent::ConnectionId, address: &str) {
         let now = self.now();
-        let is_current = self
-            .machines
-            .get(index)
-            .is_some_and(|machine| machine.incarnation == incarnation && machine.engine.is_some());
-        let dialing = self.machines.get_mut(index).and_then(|machine| machine.dialing.take());
-        let Some(connection) = dialing.filter(|_| is_current) else { return };
-        if self.node.is_none() || self.session_of(index).is_some() {
-            if let Some(machine) = self.machines.get_mut(index) {
-                machine.handle(agent::Input::Disconnected { connection }, now);
-            }
+        let answers = |node: &SimNode| node.engine.is_some() && node.paused_until <= now.mono.0;
+        let node = self.nodes.iter().position(|node| node.name.as_str() == address && answers(node));
+        let session = SessionId(self.number());
+        let Some(machine) = self.machines.get_mut(index).filter(|machine| machine.incarnation == incarnation) else {
+            return;
+        };
+        if machine.engine.is_none() || !machine.connections.contains_key(&connection) {
             return;
         }
-        let session = SessionId(self.number());
-        self.live_sessions.insert(session, (index, incarnation));
-        if let Some(machine) = self.machines.get_mut(index) {
-            machine.connection = Some(connection);
-            machine.handle(agent::Input::Connected { connection }, now);
-        }
+        let Some(node) = node else {
+            machine.connections.remove(&connection);
+            return machine.handle(agent::Input::Disconnected { connection }, now);
+        };
+        machine.connections.insert(connection, Some(session));
+        machine.handle(agent::Input::Connected { connection }, now);
+        self.live_sessions.insert(session, Ends { machine: index, incarnation, node, connection });
     }
 
-    fn owner_hears(&mut self, session: SessionId, bytes: &[u8]) {
+    fn any_node(&mut self) -> Option<usize> {
+        let up: Vec<usize> =
+            self.nodes.iter().enumerate().filter(|(_, node)| node.engine.is_some()).map(|(index, _)| index).collect();
+        let index = usize::try_from(self.rng.below(up.len() as u64)).unwrap_or(0);
+        up.get(index).copied()
+    }
+
+    fn node_hears(&mut self, session: SessionId, bytes: &[u8]) {
         let now = self.now();
-        let Some((machine, _)) = self.live_sessions.get(&session).copied() else { return };
-        let Some(node) = &mut self.node else { return };
+        let Some(Ends { machine, node, .. }) = self.live_sessions.get(&session).copied() else { return };
         let message = wire::decode_from_agent(bytes).unwrap_or_else(|error| panic!("our own bytes: {error}"));
-        match message {
+        let input = match message {
             muster_model::agent_message::FromAgent::Hello(hello) => {
+                let Some(node) = self.nodes.get_mut(node) else { return };
                 node.sessions.insert(session, machine);
-                let opened = owner::Input::SessionOpened {
+                owner::Input::SessionOpened {
                     session,
                     agent_id: hello.agent_id.clone(),
                     certificate: [7; 32],
                     peer: Arc::from("10.0.0.1:1"),
                     hello,
-                };
-                node.owner.handle(opened, now);
+                }
             }
-            message if node.sessions.contains_key(&session) => {
-                node.owner.handle(owner::Input::FromAgent { session, message }, now);
+            muster_model::agent_message::FromAgent::StandBy { agent_id, .. } => {
+                let Some(node) = self.nodes.get_mut(node) else { return };
+                node.sessions.insert(session, machine);
+                return node.handle(Input::StandBy { session, agent_id }, now);
             }
-            _ => {}
+            message => owner::Input::FromAgent { session, message },
+        };
+        if let Some(node) = self.nodes.get_mut(node)
+            && node.sessions.contains_key(&session)
+        {
+            node.handle(Input::Owner(input), now);
         }
     }
 
@@ -564,55 +528,41 @@ impl World {
         self.soon(5, Coming::ExitSeen { machine: index, incarnation, container_id });
     }
 
-    fn store_done(&mut self, node: u64, part: Part, seq: u64, op: &StoreOp) {
-        // The store does it even if the node that asked is gone.
-        let result = self.store.perform(op);
-        let now = self.now();
-        let is_current = node == self.node_incarnation;
-        let Some(node) = self.node.as_mut().filter(|_| is_current) else { return };
-        match (part, result) {
-            (Part::Owner, Ok(revision)) => node.owner.handle(owner::Input::Persisted { seq, revision }, now),
-            (Part::Owner, Err(error)) => node.owner.handle(owner::Input::PersistFailed { seq, error }, now),
-            (Part::Home, Ok(revision)) => node.home.handle(home::Input::Persisted { seq, revision }, now),
-            (Part::Home, Err(error)) => node.home.handle(home::Input::PersistFailed { seq, error }, now),
-        }
-    }
-
     fn subscribe(&mut self, index: usize) {
         let now = self.now();
         let connection = ConnectionId(self.number());
-        let Some(framework) = self.frameworks.get_mut(index) else { return };
-        if framework.connection.is_some() {
+        if self.frameworks.get(index).is_none_or(|framework| framework.connection.is_some()) {
             return;
         }
-        let Some(node) = &mut self.node else {
+        let Some(at) = self.any_node() else {
             self.soon(500, Coming::FrameworkSubscribes { framework: index });
             return;
         };
+        let (Some(framework), Some(node)) = (self.frameworks.get_mut(index), self.nodes.get_mut(at)) else { return };
         framework.connection = Some(connection);
+        framework.node = at;
         node.connections.insert(connection, index);
-        node.home.handle(home::Input::Subscribe { connection, call: framework.subscribe() }, now);
+        let call = framework.subscribe();
+        node.handle(Input::Home(home::Input::Subscribe { connection, call }), now);
     }
 
     fn call(&mut self, index: usize, call: FrameworkCall) {
         let now = self.now();
         let request = RequestId(self.number());
         let Some(framework) = self.frameworks.get_mut(index) else { return };
-        let (Some(framework_id), Some(stream_id)) = (framework.id.clone(), framework.stream_id) else {
+        let node = self.nodes.get_mut(framework.node).filter(|node| node.engine.is_some());
+        let (Some(framework_id), Some(stream_id), Some(node)) = (framework.id.clone(), framework.stream_id, node) else {
             // The stream broke under the call: what it would have launched was never asked for.
             framework.forget_unasked(&call);
             return;
         };
-        let Some(node) = &mut self.node else {
-            framework.forget_unasked(&call);
-            return;
-        };
         let stream_id = Some(Arc::from(stream_id.to_string()));
-        node.home.handle(home::Input::Call { request, framework_id, stream_id, call }, now);
+        node.handle(Input::Home(home::Input::Call { request, framework_id, stream_id, call }), now);
     }
 
-    /// The owner's picture of every agent, for the checks.
-    pub(crate) fn owner_view(&mut self) -> Option<Arc<muster_model::view::OwnerView>> {
-        self.node.as_mut().map(|node| node.owner.view())
+    /// The owners' pictures of their agents, for the checks. An agent may be in several: only the one with the highest
+    /// fence counts.
+    pub(crate) fn owner_views(&mut self) -> Vec<Arc<muster_model::view::OwnerView>> {
+        self.nodes.iter_mut().filter_map(|node| node.engine.as_mut()).map(|engine| engine.view().owner).collect()
     }
 }

@@ -1,75 +1,78 @@
 //! What the engines ask for, done by the fake network, disk, store and kernel.
 
-use super::{Coming, Node, Part, Synced, World};
+use super::{Coming, ForNode, Path, Synced, World};
 use crate::agent::{Container, Machine, Process};
 use muster_agent_engine::io::{self as agent, ContainerSignal};
 use muster_agent_wire::message as wire;
-use muster_allocator::io as allocator;
 use muster_home_engine::io::{self as home, Answer, ConnectionId};
-use muster_model::node_message::NodeMessage;
 use muster_model::status::Exit;
-use muster_owner_engine::io::{self as owner, SessionId};
-use std::collections::VecDeque;
+use muster_node_engine::io::Output;
 
 impl World {
     /// Lets every engine speak until none has anything more to say.
     pub(super) fn drain(&mut self) {
-        self.drain_node();
+        for index in 0..self.nodes.len() {
+            if self.nodes.get(index).is_some_and(|node| node.paused_until <= self.now) {
+                self.drain_node(index);
+            }
+        }
         for index in 0..self.machines.len() {
             self.drain_machine(index);
         }
     }
 
-    fn drain_node(&mut self) {
+    fn drain_node(&mut self, index: usize) {
         let now = self.now();
-        let Some(mut node) = self.node.take() else { return };
-        let mut between = VecDeque::new();
-        loop {
-            while let Some(output) = node.owner.poll_output() {
-                self.perform_owner(&mut node, output, &mut between);
-            }
-            while let Some(output) = node.home.poll_output() {
-                self.perform_home(&node, output, &mut between);
-            }
-            while let Some(allocator::Output::Send { message, .. }) = node.allocator.poll_output() {
-                between.push_back(message);
-            }
-            let Some(message) = between.pop_front() else { break };
-            match message {
-                NodeMessage::ToOwner(message) => node.owner.handle(owner::Input::FromNode(message), now),
-                NodeMessage::ToHome(message) => node.home.handle(home::Input::FromNode(message), now),
-                NodeMessage::ToAllocator(message) => node.allocator.handle(allocator::Input::FromNode(message), now),
-            }
+        if let Some(engine) = self.nodes.get_mut(index).and_then(|node| node.engine.as_mut()) {
+            engine.settle(now);
         }
-        self.node = Some(node);
+        while let Some(output) = self.node_output(index) {
+            self.perform_node(index, output);
+        }
     }
 
-    fn perform_owner(&mut self, node: &mut Node, output: owner::Output, between: &mut VecDeque<NodeMessage>) {
-        let incarnation = self.node_incarnation;
+    fn node_output(&mut self, index: usize) -> Option<Output> {
+        self.nodes.get_mut(index)?.engine.as_mut()?.poll_output()
+    }
+
+    fn perform_node(&mut self, index: usize, output: Output) {
         match output {
-            owner::Output::ToAgent { session, message } => {
-                let mut bytes = Vec::new();
-                wire::encode_to_agent(&message, &mut bytes).unwrap_or_else(|error| panic!("our own message: {error}"));
-                self.send(session, false, Coming::ToAgent { session, bytes });
+            Output::ToAgent { session, message } => {
+                if self.live_sessions.contains_key(&session) {
+                    let mut bytes = Vec::new();
+                    wire::encode_to_agent(&message, &mut bytes)
+                        .unwrap_or_else(|error| panic!("our own message: {error}"));
+                    self.in_order(Path::ToAgent(session), 30, Coming::ToAgent { session, bytes });
+                }
             }
-            owner::Output::CloseSession { session, .. } => {
-                node.sessions.remove(&session);
-                self.break_session(session);
+            Output::CloseSession { session, .. } => {
+                if let Some(node) = self.nodes.get_mut(index) {
+                    node.sessions.remove(&session);
+                }
+                // What was said before arrives before the end does.
+                self.in_order(Path::ToAgent(session), 30, Coming::SessionCloses { session });
             }
-            owner::Output::Send { message, .. } => between.push_back(message),
-            // Nothing is handed over yet.
-            owner::Output::Drained { .. } => {}
-            owner::Output::Persist { seq, op } => {
-                self.soon(20, Coming::StoreDone { node: incarnation, part: Part::Owner, seq, op });
+            Output::Client(output) => self.perform_for_client(index, output),
+            Output::Persist { part, seq, op } => self.ask_store(index, ForNode::StoreDone { part, seq, op }),
+            Output::Read { part, seq, keys } => self.ask_store(index, ForNode::StoreRead { part, seq, keys }),
+            Output::ReadAgent { agent_id } => self.ask_store(index, ForNode::AgentRead { agent_id }),
+            Output::ToPeer { link, to, message } => {
+                let Some((one, other)) = self.live_links.get(&link).copied() else { return };
+                let there = if one == index { other } else { one };
+                let Some(run) = self.nodes.get(there).map(|node| node.run) else { return };
+                let what = ForNode::FromPeer { link, to, message };
+                self.in_order(Path::Link(link, there), 20, Coming::ToRun { node: there, run, what });
             }
-            owner::Output::ReadAgent { agent_id } => self.soon(20, Coming::AgentRead { node: incarnation, agent_id }),
-            owner::Output::Note(_) => {}
+            Output::Probe { node, .. } => self.probe(index, &node),
+            Output::Suspects(suspects) => self.set_suspects(index, suspects),
+            Output::Peers(_) | Output::Note(_) => {}
         }
     }
 
-    fn perform_home(&mut self, node: &Node, output: home::Output, between: &mut VecDeque<NodeMessage>) {
-        let incarnation = self.node_incarnation;
-        let framework_of = |connection: ConnectionId| node.connections.get(&connection).copied();
+    fn perform_for_client(&mut self, index: usize, output: home::Output) {
+        let framework_of = |connection: ConnectionId| {
+            self.nodes.get(index).and_then(|node| node.connections.get(&connection).copied())
+        };
         match output {
             home::Output::OpenStream { connection, stream_id } => {
                 if let Some(framework) = framework_of(connection) {
@@ -94,12 +97,10 @@ impl World {
                 | Answer::Unavailable { .. }
                 | Answer::Bad(_) => {}
             },
-            home::Output::Send { message, .. } => between.push_back(message),
-            home::Output::Persist { seq, op } => {
-                self.soon(20, Coming::StoreDone { node: incarnation, part: Part::Home, seq, op });
-            }
-            home::Output::Read { seq, keys } => self.soon(20, Coming::StoreRead { node: incarnation, seq, keys }),
-            home::Output::Note { .. } => {}
+            home::Output::Send { .. }
+            | home::Output::Persist { .. }
+            | home::Output::Read { .. }
+            | home::Output::Note { .. } => {}
         }
     }
 
@@ -121,28 +122,21 @@ impl World {
                 let what = Synced::Identity(identity);
                 self.sync(index, Coming::Synced { machine: index, incarnation, seq, what });
             }
-            agent::Output::Dial { connection, purpose: agent::Purpose::Session, .. } => {
-                machine.dialing = Some(connection);
-                self.soon(300, Coming::AgentDials { machine: index, incarnation });
+            agent::Output::Dial { connection, address, .. } => {
+                machine.connections.insert(connection, None);
+                self.soon(100, Coming::AgentDials { machine: index, incarnation, connection, address });
             }
-            // There is one node only.
-            agent::Output::Dial { purpose: agent::Purpose::Standby, .. } => {}
             agent::Output::Close { connection } => {
-                machine.dialing = machine.dialing.filter(|dialing| *dialing != connection);
-                if machine.connection == Some(connection)
-                    && let Some(session) = self.session_of(index)
-                {
+                if let Some(Some(session)) = machine.connections.remove(&connection) {
                     self.break_session(session);
                 }
             }
             agent::Output::Send { connection, message } => {
-                if machine.connection == Some(connection)
-                    && let Some(session) = self.session_of(index)
-                {
+                if let Some(Some(session)) = machine.connections.get(&connection).copied() {
                     let mut bytes = Vec::new();
                     wire::encode_from_agent(&message, &mut bytes)
                         .unwrap_or_else(|error| panic!("our own message: {error}"));
-                    self.send(session, true, Coming::ToOwner { session, bytes });
+                    self.in_order(Path::ToNode(session), 30, Coming::ToNode { session, bytes });
                 }
             }
             agent::Output::Start { container_id, task, framework } => {
@@ -173,11 +167,6 @@ impl World {
 
     /// One disk: syncs of a machine end in the order in which they began.
     fn sync(&mut self, index: usize, what: Coming) {
-        let key = (SessionId(u64::MAX - index as u64), true);
-        let delay = self.rng.below(8_000_000);
-        let last = self.last_arrival.get(&key).copied().unwrap_or(0);
-        let at = self.now.saturating_add(delay).max(last);
-        self.last_arrival.insert(key, at);
-        self.at(at, what);
+        self.in_order(Path::Disk(index), 8, what);
     }
 }

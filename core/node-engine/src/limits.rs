@@ -1,0 +1,13 @@
+//! Bounds of a node.
+
+use muster_model::Duration;
+
+/// Messages from other nodes that wait for a shard which this node has not taken yet. What does not fit is dropped; the
+/// sender asks again when the shard's record or the link changes.
+pub(crate) const EARLY_MESSAGES_MAX: usize = 16_384;
+/// They wait so long: a swap's news takes a round trip to the store.
+pub(crate) const EARLY_WAIT: Duration = Duration::from_secs(3);
+/// A link that is down for longer counts as lost: offers on the other side are void.
+pub(crate) const LINK_GRACE: Duration = Duration::from_secs(1);
+/// Standby connections kept; agents over it are turned away and come again when they need to.
+pub(crate) const STANDBY_SESSIONS_MAX: usize = 262_144;
