@@ -4,6 +4,7 @@
 mod cli;
 mod clients;
 mod crashes;
+mod operators;
 mod refusals;
 mod tasks;
 mod up;

@@ -84,6 +84,12 @@ fn up_detached_runs_a_task_and_down_stops_everything() {
     // The same again: everything runs already.
     let again = up_command(dir, &arguments).output().unwrap();
     assert!(again.status.success() && text(&again).contains("runs already"), "{}", text(&again));
+    assert!(!text(&again).contains("Hello from") && !text(&again).contains("--join"), "{}", text(&again));
+
+    // Another share of the same machine would give some of it away twice.
+    let more = up_command(dir, &["--agents", "3", "--detach"]).output().unwrap();
+    assert!(!more.status.success() && text(&more).contains("--agents 2"), "{}", text(&more));
+    assert!(pids.iter().all(|pid| is_alive(*pid)));
 
     // A killed agent is started again, and is the same.
     signal(pids[1], "KILL").unwrap();
@@ -146,6 +152,21 @@ fn up_stays_until_it_is_interrupted_and_stops_its_tasks_too() {
     let left = muster_e2e::process::marked_with(&dir.join("agents").to_string_lossy());
     assert!(left.is_empty(), "processes {left:?} are left");
     assert!(!dir.join("cluster.json").exists());
+}
+
+#[test]
+fn up_ends_when_all_that_it_started_has_ended() {
+    let folder = folder();
+    let dir = folder.0.path();
+    let (http, quic) = (free_tcp().unwrap().to_string(), free_udp().unwrap().to_string());
+    let mut up =
+        Process::spawn("up", up_command(dir, &["--listen", &http, "--quic", &quic]), &dir.join("up.log")).unwrap();
+    wait::until("the cluster to be up", || Ok(up.output().contains("Ctrl-C").then_some(()))).unwrap();
+    for pid in pids(&record(dir)) {
+        signal(pid, "KILL").unwrap();
+    }
+    assert_eq!(up.wait(Duration::from_secs(20)).unwrap().code(), Some(1), "{}", up.output());
+    assert!(up.output().contains("everything that was started has ended"), "{}", up.output());
 }
 
 #[test]
