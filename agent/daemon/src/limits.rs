@@ -14,8 +14,9 @@ pub(crate) const JOURNAL_SNAPSHOT_BYTES_MIN: u64 = 4 * 1024 * 1024;
 /// Largest journal that is read at the start. A snapshot is due at a few MiB; one turn adds at most some frames.
 pub(crate) const JOURNAL_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
-/// Size of a copied piece of a sandbox file on its way to the control plane.
-pub(crate) const FILE_PIECE_BYTES: usize = 64 * 1024;
+/// Size of a copied piece of a sandbox file on its way to the control plane. A reader gets whole pieces: on a bad link that
+/// carries 10 KB/s larger ones come in jerks.
+pub(crate) const FILE_PIECE_BYTES: usize = 16 * 1024;
 
 /// Files that are read for the control plane at once; more are refused until one ends.
 pub(crate) const FILE_READERS_MAX: usize = 16;

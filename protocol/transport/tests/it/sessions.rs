@@ -263,6 +263,57 @@ async fn session_survives_a_change_of_address() {
 }
 
 #[tokio::test]
+async fn bulk_streams_that_nobody_reads_do_not_hold_up_control() {
+    let cluster = Cluster::new();
+    let node = cluster.node_endpoint(node_tuning());
+    let tls = ClientTls::agent(&cluster.authority, &cluster.identity(&agent_name())).unwrap();
+    let agent = agent_endpoint();
+    let (there, here) = tokio::join!(agent.connect(node.local_address().unwrap(), &tls), accept(&node));
+    let (there, here) = (there.unwrap(), here.unwrap());
+    let (mut control, _recv) = there.open_bi(Priority::Control).await.unwrap();
+    control.write_frame(Bytes::from_static(b"hello"), 64).await.unwrap();
+    let (_answer, mut heard) = here.accept_bi().await.unwrap();
+    heard.read_frame(64).await.unwrap();
+
+    // As many followers of logs as an agent serves, none of which reads on.
+    let (full, mut filled) = tokio::sync::mpsc::channel(16);
+    let mut unread = Vec::new();
+    for _ in 0..16 {
+        let (mut request, reply) = here.open_bi(Priority::Bulk).await.unwrap();
+        request.write_frame(Bytes::from_static(b"log"), 64).await.unwrap();
+        unread.push((request, reply));
+        let (mut log, question) = there.accept_bi().await.unwrap();
+        let full = full.clone();
+        tokio::spawn(async move {
+            let _question = question;
+            let mut written = 0;
+            let piece = Bytes::from(vec![0; 16 * 1024]);
+            while let Ok(Ok(())) =
+                tokio::time::timeout(Duration::from_millis(300), log.write_bytes(piece.clone())).await
+            {
+                written += piece.len();
+            }
+            full.send(written).await.unwrap();
+            // Kept open, and as full as it may be.
+            std::future::pending::<()>().await;
+        });
+    }
+    for _ in 0..16 {
+        let written = filled.recv().await.unwrap();
+        assert!((16 * 1024..=256 * 1024).contains(&written), "a log that nobody reads took {written} bytes");
+    }
+    for _ in 0..8 {
+        let update = Bytes::from(vec![1; 8 * 1024]);
+        let both = async {
+            control.write_frame(update, 16 * 1024).await.unwrap();
+            heard.read_frame(16 * 1024).await.unwrap().unwrap()
+        };
+        let heard = tokio::time::timeout(Duration::from_secs(5), both).await.expect("control waits for nobody's logs");
+        assert_eq!(heard.len(), 8 * 1024);
+    }
+}
+
+#[tokio::test]
 async fn port_in_use_names_the_address() {
     let cluster = Cluster::new();
     let node = cluster.node_endpoint(node_tuning());
