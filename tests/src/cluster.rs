@@ -25,6 +25,8 @@ pub struct Cluster {
     pub http: SocketAddr,
     /// Where agents connect.
     pub quic: SocketAddr,
+    /// What starts agents that are added from now on, in front of their own command line; empty for nothing.
+    pub agent_launcher: Vec<String>,
     control_plane: Option<Process>,
     agents: Vec<Agent>,
 }
@@ -32,6 +34,7 @@ pub struct Cluster {
 #[derive(Debug)]
 struct Agent {
     name: String,
+    launcher: Vec<String>,
     arguments: Vec<String>,
     process: Option<Process>,
 }
@@ -41,8 +44,17 @@ impl Cluster {
     ///
     /// Errors: when it does not.
     pub fn start() -> anyhow::Result<Self> {
+        Self::start_at(free_udp()?)
+    }
+
+    /// As [`Cluster::start`], with the address that agents connect to.
+    ///
+    /// Errors: when it does not answer.
+    pub fn start_at(quic: SocketAddr) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("muster-e2e-").tempdir()?;
-        let mut cluster = Self { dir, http: free_tcp()?, quic: free_udp()?, control_plane: None, agents: Vec::new() };
+        let agent_launcher = Vec::new();
+        let mut cluster =
+            Self { dir, http: free_tcp()?, quic, agent_launcher, control_plane: None, agents: Vec::new() };
         cluster.start_control_plane()?;
         Ok(cluster)
     }
@@ -181,7 +193,8 @@ impl Cluster {
         std::fs::create_dir_all(self.dir.path().join(name))?;
         let arguments = arguments.iter().chain(more).map(|argument| (*argument).to_owned()).collect();
         let before = self.active_agents()?;
-        self.agents.push(Agent { name: name.to_owned(), arguments, process: None });
+        let launcher = self.agent_launcher.clone();
+        self.agents.push(Agent { name: name.to_owned(), launcher, arguments, process: None });
         self.start_agent(name)?;
         wait::until(&format!("agent {name} to join"), || {
             self.expect_agent(name)?;
@@ -199,7 +212,15 @@ impl Cluster {
         let log = self.log_path(name);
         let agent =
             self.agents.iter_mut().find(|agent| agent.name == name).with_context(|| format!("no agent {name}"))?;
-        let mut command = std::process::Command::new(process::program("muster-agent")?);
+        let program = process::program("muster-agent")?;
+        let mut command = match agent.launcher.split_first() {
+            None => std::process::Command::new(program),
+            Some((first, rest)) => {
+                let mut command = std::process::Command::new(first);
+                command.args(rest).arg(program);
+                command
+            }
+        };
         command.args(&agent.arguments).env("MUSTER_CGROUP_CONTROLLERS", CONTROLLERS);
         agent.process = Some(Process::spawn("muster-agent", command, &log)?);
         Ok(())

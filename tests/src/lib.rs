@@ -5,7 +5,9 @@
 
 pub mod cluster;
 pub mod http;
+pub mod netns;
 pub mod process;
+pub mod relay;
 pub mod scheduler;
 pub mod vm;
 pub mod wait;

@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use crate::{dist, steps};
 
 /// What the tests use, and the Debian package that has it.
-const NEEDS: [(&str, Proof); 9] = [
+const NEEDS: [(&str, Proof); 10] = [
     ("gcc", Proof::Command("cc")),
     ("python3-venv", Proof::Script("python3 -c 'import venv, ensurepip'")),
     // pymesos needs an HTTP parser in C, built on the spot.
@@ -24,6 +24,7 @@ const NEEDS: [(&str, Proof); 9] = [
     ("qemu-system-x86", Proof::Command("qemu-system-x86_64")),
     ("busybox-static", Proof::Script("test -x /bin/busybox && ! ldd /bin/busybox >/dev/null 2>&1")),
     ("iproute2", Proof::Command("ip")),
+    ("nftables", Proof::Command("nft")),
     ("etcd-server", Proof::Command("etcd")),
 ];
 
