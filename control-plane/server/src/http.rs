@@ -11,6 +11,8 @@ mod operator;
 mod path;
 mod route;
 mod scheduler;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use body::ResponseBody;
 

@@ -14,6 +14,8 @@ mod handle;
 mod link;
 mod serve;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use gather::{Gather, Gathered};
 pub use greeting::Refusal;

@@ -107,7 +107,8 @@ async fn write_messages(mut send: SendStream, mut queue: mpsc::Receiver<(Target,
     loop {
         batch.clear();
         if queue.recv_many(&mut batch, PEER_BATCH_MAX).await == 0 {
-            return "nobody uses the link any more".to_owned();
+            // Nobody here sends any more; the other side may, until the connection ends.
+            return std::future::pending().await;
         }
         if let Err(why) = write_batch(&mut send, &batch).await {
             return why;
