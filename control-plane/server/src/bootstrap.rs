@@ -14,7 +14,7 @@ use muster_model::view::ShardView;
 use muster_model::{IdError, NodeId, Rng, Timestamp, Uuid, WallTime};
 use muster_owner_engine::io as owner;
 use muster_sharding::fence::{ClaimConfig, Claims, Input as ClaimInput, Output as ClaimOutput, OwnedShard};
-use muster_sharding::rendezvous::LiveNodes;
+use muster_sharding::live::Live;
 use muster_store::{ReadError, Store};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -172,7 +172,7 @@ async fn claim(
     });
     // No timer runs before the loop does: a store that does not answer now is an error of the start.
     let now = Now { mono: Timestamp::ZERO, wall: now };
-    let live = LiveNodes::from([(identity.node.clone(), 1)]);
+    let live = Live::alone(identity.node.clone(), 1, identity.incarnation);
     claims.handle(ClaimInput::Loaded { records: store.range(KeyKind::All).await?.records, live }, now);
     let (mut shards, mut allocating) = (Vec::new(), None);
     while let Some(output) = claims.poll_output() {
@@ -197,7 +197,10 @@ async fn claim(
                 shards.extend(owned.into_iter().map(taken));
             }
             ClaimOutput::Allocating { fence, .. } => allocating = Some(fence),
-            ClaimOutput::Lost { .. } | ClaimOutput::Damaged { .. } => {
+            ClaimOutput::Lost { .. }
+            | ClaimOutput::HandOver { .. }
+            | ClaimOutput::HandOverCancelled { .. }
+            | ClaimOutput::Damaged { .. } => {
                 return Err(BootstrapError::Incomplete { what: "readable record of a shard's owner" });
             }
         }
