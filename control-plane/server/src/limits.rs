@@ -61,8 +61,8 @@ pub const PEER_STREAMS_MAX: u32 = 256;
 /// Bytes of one stream of a link that wait for their reader; more wait at the sender.
 pub const PEER_STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 
-/// The same for all streams of a link.
-pub const PEER_CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+/// The same for all streams of a link. Files whose readers are slow fill their streams, and messages must not wait for them.
+pub const PEER_CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
 
 /// Names whose last refusal is remembered, for the log only.
 pub const PEER_NAMES_MAX: usize = 256;
@@ -83,3 +83,8 @@ pub const PASSED_ON_WHOLE_BYTES_MAX: u64 = 256 * 1024;
 /// Files that are followed or read through other nodes at the same time. A link dialled by this node has 16 streams in
 /// this direction, and calls and pictures need some. At the bound the reader gets 503.
 pub const PASSED_ON_FILES_MAX: usize = 8;
+
+const _: () = assert!(
+    PEER_CONNECTION_WINDOW_BYTES as usize >= (PASSED_ON_FILES_MAX + 4) * PEER_STREAM_WINDOW_BYTES as usize,
+    "stalled files leave room for messages and pictures"
+);
