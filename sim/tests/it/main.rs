@@ -7,6 +7,8 @@
     reason = "a test binary prints what its runs have seen"
 )]
 
+mod split;
+
 use muster_sim::check;
 use muster_sim::world::{Faults, World};
 
