@@ -155,6 +155,49 @@ fn up_stays_until_it_is_interrupted_and_stops_its_tasks_too() {
 }
 
 #[test]
+fn up_starts_several_nodes_on_one_store_and_down_ends_them() {
+    let folder = folder();
+    let dir = folder.0.path();
+    // Port 0: the nodes' ports need not be 10 apart, which another test might have taken.
+    let arguments = ["--listen", "127.0.0.1:0", "--nodes", "2", "--agents", "2", "--detach"];
+    let up = up_command(dir, &arguments).output().unwrap();
+    assert!(up.status.success(), "{}", text(&up));
+    let record = record(dir);
+    let nodes = record["nodes"].as_array().unwrap();
+    assert_eq!(nodes.len(), 2, "{record}");
+    let mut pids = pids(&record);
+    pids.push(u32::try_from(record["etcd"]["pid"].as_u64().unwrap()).unwrap());
+    assert!(pids.len() == 5 && pids.iter().all(|pid| is_alive(*pid)), "{record}");
+    let mut clusters = Vec::new();
+    for node in nodes {
+        let node_dir = Path::new(node["dir"].as_str().unwrap());
+        let secret = fs::metadata(node_dir.join("data/cluster-secret")).unwrap();
+        assert_eq!(secret.permissions().mode() & 0o777, 0o600);
+        let agents = muster(node["http"].as_str().unwrap(), &["agents", "--output", "json"]).unwrap();
+        let agents: Value = serde_json::from_slice(&agents.stdout).unwrap();
+        // An agent's id begins with the cluster's.
+        let ids =
+            agents["agents"].as_array().unwrap().iter().map(|agent| agent["id"].as_str().unwrap()[..36].to_owned());
+        clusters.extend(ids);
+    }
+    clusters.dedup();
+    assert_eq!(clusters.len(), 1, "both nodes are of one cluster");
+
+    // A dead node is not the end of the command line: the other one is asked.
+    let urls: Vec<&str> = nodes.iter().map(|node| node["http"].as_str().unwrap()).collect();
+    signal(pids[0], "KILL").unwrap();
+    wait::until("the node to be gone", || Ok((!is_alive(pids[0])).then_some(()))).unwrap();
+    let list = muster(&urls.join(","), &["nodes"]).unwrap();
+    assert!(list.status.success() && text(&list).contains("node-2"), "{}", text(&list));
+
+    let one = up_command(dir, &["--nodes", "1", "--detach"]).output().unwrap();
+    assert!(!one.status.success() && text(&one).contains("--nodes 2"), "{}", text(&one));
+    let down = Command::new(program("muster").unwrap()).arg("down").arg("--dir").arg(dir).output().unwrap();
+    assert!(down.status.success(), "{}", text(&down));
+    assert!(pids.iter().all(|pid| !is_alive(*pid)));
+}
+
+#[test]
 fn up_ends_when_all_that_it_started_has_ended() {
     let folder = folder();
     let dir = folder.0.path();

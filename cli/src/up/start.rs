@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -117,7 +117,7 @@ impl Cluster {
         let quic = addresses::reachable(quic).to_string();
         self.record.nodes.retain(|node| node.dir != dir);
         self.record.nodes.push(Node { http: http.clone(), quic, process, dir });
-        self.record.nodes.sort_by(|a, b| a.dir.cmp(&b.dir));
+        self.record.nodes.sort_by_key(|node| (node.dir.as_os_str().len(), node.dir.clone()));
         self.record.write(&self.dir)?;
         let api = Api::new(&http)?;
         self.wait_answer(started, &http, async || endpoints::cluster(&api).await.map(|_| true)).await?;
@@ -134,8 +134,8 @@ impl Cluster {
             return Ok(());
         }
         super::programs::make_private(to)?;
-        super::programs::make_private(&data)?;
         let copy = || -> io::Result<()> {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(&data)?;
             let secret = fs::read(&from)?;
             let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
             io::Write::write_all(&mut file, &secret)
