@@ -51,7 +51,15 @@ pub struct Faults {
 
 impl Faults {
     /// Nothing goes wrong.
-    pub const NONE: Self = Self { session_breaks: 0, agent_crashes: 0, node_crashes: 0, stream_breaks: 0, link_breaks: 0, node_pauses: 0, store_outages: 0 };
+    pub const NONE: Self = Self {
+        session_breaks: 0,
+        agent_crashes: 0,
+        node_crashes: 0,
+        stream_breaks: 0,
+        link_breaks: 0,
+        node_pauses: 0,
+        store_outages: 0,
+    };
     /// Everything goes wrong now and then.
     pub const SOME: Self = Self {
         session_breaks: 3,
@@ -66,29 +74,97 @@ impl Faults {
 
 /// Something on its way.
 enum Coming {
-    ToNode { session: SessionId, bytes: Vec<u8> },
-    ToAgent { session: SessionId, bytes: Vec<u8> },
-    SessionBroken { session: SessionId, node: usize },
-    Synced { machine: usize, incarnation: u64, seq: u64, what: Synced },
-    Started { machine: usize, incarnation: u64, container_id: ContainerId },
-    Exits { machine: usize, container_id: ContainerId, exit: Exit },
-    ExitSeen { machine: usize, incarnation: u64, container_id: ContainerId },
-    AgentStarts { machine: usize },
-    AgentDials { machine: usize, incarnation: u64, connection: agent::ConnectionId, address: Arc<str> },
-    NodeStarts { node: usize },
+    ToNode {
+        session: SessionId,
+        bytes: Vec<u8>,
+    },
+    ToAgent {
+        session: SessionId,
+        bytes: Vec<u8>,
+    },
+    SessionBroken {
+        session: SessionId,
+        node: usize,
+    },
+    Synced {
+        machine: usize,
+        incarnation: u64,
+        seq: u64,
+        what: Synced,
+    },
+    Started {
+        machine: usize,
+        incarnation: u64,
+        container_id: ContainerId,
+    },
+    Exits {
+        machine: usize,
+        container_id: ContainerId,
+        exit: Exit,
+    },
+    ExitSeen {
+        machine: usize,
+        incarnation: u64,
+        container_id: ContainerId,
+    },
+    AgentStarts {
+        machine: usize,
+    },
+    AgentDials {
+        machine: usize,
+        incarnation: u64,
+        connection: agent::ConnectionId,
+        address: Arc<str>,
+    },
+    NodeStarts {
+        node: usize,
+    },
     /// Something for one run of a node.
-    ToRun { node: usize, run: u64, what: ForNode },
-    LinkUp { nodes: (usize, usize), runs: (u64, u64) },
-    LeaseLost { node: usize, run: u64 },
-    NodeWakes { node: usize, run: u64 },
-    SessionCloses { session: SessionId },
+    ToRun {
+        node: usize,
+        run: u64,
+        what: ForNode,
+    },
+    LinkUp {
+        nodes: (usize, usize),
+        runs: (u64, u64),
+    },
+    LeaseLost {
+        node: usize,
+        run: u64,
+    },
+    NodeWakes {
+        node: usize,
+        run: u64,
+    },
+    SessionCloses {
+        session: SessionId,
+    },
     StoreBack,
-    FrameworkSubscribes { framework: usize },
-    FrameworkActs { framework: usize },
-    FrameworkCalls { framework: usize, call: FrameworkCall },
-    ToFramework { framework: usize, connection: ConnectionId, event: Event },
-    StreamOpened { framework: usize, connection: ConnectionId, stream_id: Uuid },
-    StreamEnded { framework: usize, connection: ConnectionId },
+    FrameworkSubscribes {
+        framework: usize,
+    },
+    FrameworkActs {
+        framework: usize,
+    },
+    FrameworkCalls {
+        framework: usize,
+        call: FrameworkCall,
+    },
+    ToFramework {
+        framework: usize,
+        connection: ConnectionId,
+        event: Event,
+    },
+    StreamOpened {
+        framework: usize,
+        connection: ConnectionId,
+        stream_id: Uuid,
+    },
+    StreamEnded {
+        framework: usize,
+        connection: ConnectionId,
+    },
 }
 
 enum Synced {
@@ -551,7 +627,8 @@ impl World {
         let request = RequestId(self.number());
         let Some(framework) = self.frameworks.get_mut(index) else { return };
         let node = self.nodes.get_mut(framework.node).filter(|node| node.engine.is_some());
-        let (Some(framework_id), Some(stream_id), Some(node)) = (framework.id.clone(), framework.stream_id, node) else {
+        let (Some(framework_id), Some(stream_id), Some(node)) = (framework.id.clone(), framework.stream_id, node)
+        else {
             // The stream broke under the call: what it would have launched was never asked for.
             framework.forget_unasked(&call);
             return;

@@ -18,7 +18,7 @@ pub mod join;
 pub mod limits;
 pub mod metrics;
 pub mod node;
-pub mod probes;
 pub mod peers;
+pub mod probes;
 pub mod sessions;
 pub mod store_worker;

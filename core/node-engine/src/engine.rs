@@ -117,7 +117,9 @@ impl NodeEngine {
             }
             // The owner asks by `ReadAgent` only.
             Input::Read { part: Part::Owner, .. } => {}
-            Input::AgentRead { stored: Some(stored), .. } => self.owner.handle(owner::Input::AgentAdmitted(stored), now),
+            Input::AgentRead { stored: Some(stored), .. } => {
+                self.owner.handle(owner::Input::AgentAdmitted(stored), now)
+            }
             Input::AgentRead { shard, stored: None } => self.lose_shard(shard, now),
             Input::Loaded { records, revision } => {
                 if !self.is_loaded {
@@ -339,7 +341,8 @@ impl NodeEngine {
                 && let Some(fence) = self.claims.fence_of(SharedPart::Shard(*shard))
             {
                 let address = self.config.record.quic.clone();
-                self.outputs.push_back(Output::ToAgent { session: *session, message: ToAgent::Referral { fence, address } });
+                self.outputs
+                    .push_back(Output::ToAgent { session: *session, message: ToAgent::Referral { fence, address } });
             }
         }
     }
@@ -544,7 +547,9 @@ impl NodeEngine {
                 home::Output::Persist { seq, op } => {
                     self.outputs.push_back(Output::Persist { part: Part::Home, seq, op });
                 }
-                home::Output::Read { seq, keys } => self.outputs.push_back(Output::Read { part: Part::Home, seq, keys }),
+                home::Output::Read { seq, keys } => {
+                    self.outputs.push_back(Output::Read { part: Part::Home, seq, keys })
+                }
                 home::Output::Note { framework_id, what, detail } => {
                     let level = NoteLevel::Info;
                     self.outputs.push_back(Output::Note(Note { level, agent_id: None, framework_id, what, detail }));

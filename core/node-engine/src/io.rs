@@ -1,8 +1,8 @@
 //! What goes into a node and what comes out.
 
 use alloc::sync::Arc;
-use core::fmt;
 use alloc::vec::Vec;
+use core::fmt;
 use muster_allocator::io::AllocatorConfig;
 use muster_home_engine::io as home;
 use muster_model::agent_message::ToAgent;
@@ -144,7 +144,10 @@ pub enum Input {
 
 /// What a node wants done, in this order.
 #[derive(Clone, PartialEq, Eq, Debug)]
-#[expect(clippy::large_enum_variant, reason = "outputs are performed at once; boxing the frequent ones would cost more")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "outputs are performed at once; boxing the frequent ones would cost more"
+)]
 pub enum Output {
     /// Send to an agent; a closed session swallows it.
     ToAgent {

@@ -119,7 +119,8 @@ impl World {
     fn pause_node(&mut self, index: usize) {
         let length = Duration::from_millis(500 + self.rng.below(30_000));
         let until = self.now.saturating_add(length.0);
-        let Some(node) = self.nodes.get_mut(index).filter(|node| node.engine.is_some() && node.paused_until == 0) else {
+        let Some(node) = self.nodes.get_mut(index).filter(|node| node.engine.is_some() && node.paused_until == 0)
+        else {
             return;
         };
         node.paused_until = until;
