@@ -4,6 +4,7 @@
 //! (`cargo build --workspace --bins` first). Start reading at [`cluster::Cluster`].
 
 pub mod cluster;
+pub mod etcd;
 pub mod http;
 pub mod netns;
 pub mod process;

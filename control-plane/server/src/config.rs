@@ -1,6 +1,7 @@
 //! Configuration: flags, environment and a TOML file, all faults told at once before the first socket is opened.
 
 use clap::Parser;
+use muster_store::Location;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -18,9 +19,13 @@ pub struct Flags {
     /// UDP address for agents and nodes. Default 0.0.0.0:5055.
     #[arg(long, env = "MUSTER_QUIC")]
     pub quic: Option<String>,
-    /// Directory of the store and the node's keys. Default /var/lib/muster-control-plane.
+    /// Directory of the embedded store and the node's keys. Default /var/lib/muster-control-plane.
     #[arg(long, env = "MUSTER_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
+    /// Where the cluster's records are: `embedded`, in this node's data directory, or, for several nodes,
+    /// `etcd://HOST:PORT[,HOST:PORT…]`. Default embedded.
+    #[arg(long, env = "MUSTER_STORE")]
+    pub store: Option<String>,
     /// Host name that frameworks and people are told. Default: the host part of `listen`.
     #[arg(long, env = "MUSTER_HOSTNAME")]
     pub hostname: Option<String>,
@@ -60,6 +65,7 @@ struct File {
     listen: Option<String>,
     quic: Option<String>,
     data_dir: Option<PathBuf>,
+    store: Option<String>,
     hostname: Option<String>,
     advertise: Option<String>,
     cluster_name: Option<String>,
@@ -78,8 +84,11 @@ pub struct Config {
     pub listen: SocketAddr,
     /// UDP address for agents.
     pub quic: SocketAddr,
-    /// Directory of the store and the node's keys.
+    /// Directory of the embedded store and the node's keys.
     pub data_dir: PathBuf,
+    /// Where the cluster's records are.
+    #[serde(serialize_with = "as_text")]
+    pub store: Location,
     /// Host name that frameworks and people are told.
     pub hostname: String,
     /// Address that machines are told to join; the port is filled in once the socket is open if it was 0.
@@ -121,6 +130,11 @@ impl Config {
         };
         let listen = address("listen", flags.listen.or(file.listen), "127.0.0.1:5050", &mut faults);
         let quic = address("quic", flags.quic.or(file.quic), "0.0.0.0:5055", &mut faults);
+        let store = flags.store.or(file.store).map_or(Ok(Location::Embedded), |text| text.parse());
+        let store = store.unwrap_or_else(|error| {
+            faults.push(format!("store: {error}"));
+            Location::Embedded
+        });
         let mut ranged = |key: &str, value: Option<u64>, low: u64, high: u64| {
             if let Some(value) = value.filter(|value| !(low..=high).contains(value)) {
                 faults.push(format!("{key}: {value} is outside {low} to {high}"));
@@ -152,6 +166,7 @@ impl Config {
             listen,
             quic,
             data_dir: flags.data_dir.or(file.data_dir).unwrap_or_else(|| "/var/lib/muster-control-plane".into()),
+            store,
             hostname,
             advertise: flags.advertise.or(file.advertise),
             cluster_name: flags.cluster_name.or(file.cluster_name).unwrap_or_else(|| "muster".to_owned()),
@@ -163,6 +178,10 @@ impl Config {
             log,
         })
     }
+}
+
+fn as_text<S: serde::Serializer>(location: &Location, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(location)
 }
 
 fn read_file(path: &Path) -> Result<File, String> {
@@ -189,12 +208,31 @@ mod tests {
             listen: Some("nonsense".into()),
             allocation_interval_ms: Some(1),
             log: Some("loud".into()),
+            store: Some("etcd://nowhere".into()),
             config: Some("/nonexistent/muster.toml".into()),
             ..Flags::default()
         };
         let faults = Config::from_flags(flags).unwrap_err().faults;
-        for key in ["listen:", "allocation_interval_ms:", "log:", "config:"] {
+        for key in ["listen:", "allocation_interval_ms:", "log:", "config:", "store:"] {
             assert!(faults.iter().any(|fault| fault.starts_with(key)), "no fault for {key} in {faults:?}");
+        }
+    }
+
+    #[test]
+    fn the_store_is_named_by_flag_or_file_and_printed_as_it_is_written() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "store = 'etcd://a:2379,b:2379'\n").unwrap();
+        let with = |store: Option<&str>, config: Option<&Path>| {
+            let flags =
+                Flags { store: store.map(str::to_owned), config: config.map(Path::to_owned), ..Flags::default() };
+            serde_json::to_value(Config::from_flags(flags).unwrap()).unwrap()["store"].clone()
+        };
+        for (name, store, config, expected) in [
+            ("neither", None, None, "embedded"),
+            ("file", None, Some(file.path()), "etcd://a:2379,b:2379"),
+            ("flag wins", Some("etcd://c:1/x"), Some(file.path()), "etcd://c:1/x"),
+        ] {
+            assert_eq!(with(store, config), expected, "case: {name}");
         }
     }
 

@@ -22,7 +22,7 @@ use muster_model::view::{Liveness, NodeView};
 use muster_model::{Duration, Milli, Rng, WallTime};
 use muster_owner_engine::OwnerEngine;
 use muster_owner_engine::io::OwnerConfig;
-use muster_store::{Embedded, OpenError, Store};
+use muster_store::{OpenError, Store};
 use muster_transport::quic::{BindError, CloseCode, Endpoint, Tuning};
 use muster_transport::tls::{ServerTls, SetupError};
 use std::net::SocketAddr;
@@ -98,7 +98,7 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
     // The socket itself needs a certificate from the store; that the port is free is known before.
     check_udp_port(config.quic)?;
     make_private_dir(&config.data_dir)?;
-    let store: Arc<dyn Store> = Arc::new(Embedded::open(&config.data_dir)?);
+    let store: Arc<dyn Store> = muster_store::open(&config.store, &config.data_dir).await?;
     let booted = bootstrap::take_parts(&store, &config, started).await?;
     let authority = Arc::new(booted.authority);
     let identity = authority.node_identity(&config.node_name)?;
