@@ -1,20 +1,13 @@
-//! A node's first minute: makes the cluster if the store is empty, opens its authority, and takes its parts.
+//! A node's first minute: makes the cluster if the store is empty, and opens its authority.
 //!
-//! What is claimed and how an unknown outcome is read back is decided in `core/sharding`; here the store is asked.
+//! Which parts the node takes is decided in `core/sharding`, once the loop runs.
 
 use crate::authority::{AuthorityError, ClusterSecret, SigningAuthority};
 use crate::config::Config;
-use crate::event_loop::Start;
-use crate::limits::STORE_GROUP_MAX;
-use muster_home_engine::io as home;
+use crate::limits::FOUND_TRIES_MAX;
 use muster_model::record::{ClusterRecord, Record};
 use muster_model::store_op::{Compare, Key, KeyKind, PersistError, StoreOp, Stored, Write};
-use muster_model::time::Now;
-use muster_model::view::ShardView;
-use muster_model::{IdError, NodeId, Rng, Timestamp, Uuid, WallTime};
-use muster_owner_engine::io as owner;
-use muster_sharding::fence::{ClaimConfig, Claims, Input as ClaimInput, Output as ClaimOutput, OwnedShard};
-use muster_sharding::live::Live;
+use muster_model::{IdError, NodeId, Rng, Uuid, WallTime};
 use muster_store::{ReadError, Store};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -62,11 +55,15 @@ pub struct NodeIdentity {
     pub cluster_id: Uuid,
     /// Its name for people.
     pub cluster_name: String,
+    /// The generation of the store.
+    pub generation: u64,
     /// Its number of shards.
     pub shard_count: u16,
+    /// The node's number in ids that it makes.
+    pub node_tag: u16,
 }
 
-/// What a node has after it took its parts.
+/// What a node has before it plays any part.
 pub struct Booted {
     /// Who it is.
     pub identity: NodeIdentity,
@@ -74,14 +71,24 @@ pub struct Booted {
     pub authority: SigningAuthority,
     /// For stateless resets: agents notice a restart at once.
     pub reset_key: [u8; 32],
+    /// Authenticates nodes' probes.
+    pub probe_key: [u8; 32],
     /// Seeded from the kernel's entropy, once.
     pub rng: Rng,
-    /// What the engines are told first.
-    pub start: Start,
 }
 
-/// Makes or opens the cluster and takes all of its parts for this process.
-pub async fn take_parts(store: &Arc<dyn Store>, config: &Config, now: WallTime) -> Result<Booted, BootstrapError> {
+/// Makes or opens the cluster. Nodes that start together on an empty store agree on what the fastest one made.
+pub async fn open_cluster(store: &Arc<dyn Store>, config: &Config, now: WallTime) -> Result<Booted, BootstrapError> {
+    let mut tries = 0;
+    loop {
+        match try_open_cluster(store, config, now).await {
+            Err(BootstrapError::Persist(PersistError::Conflict { .. })) if tries < FOUND_TRIES_MAX => tries += 1,
+            outcome => return outcome,
+        }
+    }
+}
+
+async fn try_open_cluster(store: &Arc<dyn Store>, config: &Config, now: WallTime) -> Result<Booted, BootstrapError> {
     let mut seed = [0; 8];
     getrandom::fill(&mut seed).map_err(|error| BootstrapError::Entropy(error.to_string()))?;
     let mut rng = Rng::new(u64::from_le_bytes(seed));
@@ -107,13 +114,31 @@ pub async fn take_parts(store: &Arc<dyn Store>, config: &Config, now: WallTime) 
     };
     let identity = NodeIdentity {
         node: NodeId::parse(&config.node_name)?,
-        incarnation: rng.next_u64(),
+        incarnation: incarnation(now, &mut rng),
         cluster_id: cluster.id,
         cluster_name: cluster.name.to_string(),
+        generation: cluster.generation,
         shard_count: cluster.shard_count,
+        node_tag: free_tag(&config.node_name, &everything),
     };
-    let start = claim(store, &identity, &cluster, now).await?;
-    Ok(Booted { identity, authority, reset_key: secret.derive("stateless reset"), rng, start })
+    let (reset_key, probe_key) = (secret.derive("stateless reset"), secret.derive("node probes"));
+    Ok(Booted { identity, authority, reset_key, probe_key, rng })
+}
+
+/// Names this run of the program: later runs have larger numbers where the clock goes forward, and no two have the same.
+fn incarnation(now: WallTime, rng: &mut Rng) -> u64 {
+    (now.0 << 10) | rng.below(1 << 10)
+}
+
+/// A number for the node's stream ids that no registered node has: from its name, so that it is mostly the same again.
+fn free_tag(name: &str, records: &[Stored]) -> u16 {
+    let taken = records.iter().filter_map(|stored| match &stored.record {
+        Record::Node(node) if node.name.as_str() != name => Some(node.node_tag),
+        _ => None,
+    });
+    let taken: BTreeSet<u16> = taken.collect();
+    let first = name.bytes().fold(0_u16, |hash, byte| hash.wrapping_mul(31).wrapping_add(u16::from(byte)));
+    (0..=u16::MAX).map(|step| first.wrapping_add(step)).find(|tag| !taken.contains(tag)).unwrap_or(first)
 }
 
 fn find_cluster(records: &[Stored]) -> Option<&ClusterRecord> {
@@ -154,84 +179,4 @@ async fn found_cluster(
         .await?;
     info!(cluster = %cluster.id, name = %cluster.name, "new cluster");
     Ok((cluster, authority))
-}
-
-/// Takes every part for this process: what is claimed is decided by [`Claims`], here the store is asked.
-async fn claim(
-    store: &Arc<dyn Store>,
-    identity: &NodeIdentity,
-    cluster: &ClusterRecord,
-    now: WallTime,
-) -> Result<Start, BootstrapError> {
-    let mut claims = Claims::new(ClaimConfig {
-        node: identity.node.clone(),
-        incarnation: identity.incarnation,
-        generation: cluster.generation,
-        shard_count: identity.shard_count,
-        keys_per_op_max: STORE_GROUP_MAX,
-    });
-    // No timer runs before the loop does: a store that does not answer now is an error of the start.
-    let now = Now { mono: Timestamp::ZERO, wall: now };
-    let live = Live::alone(identity.node.clone(), 1, identity.incarnation);
-    claims.handle(ClaimInput::Loaded { records: store.range(KeyKind::All).await?.records, live }, now);
-    let (mut shards, mut allocating) = (Vec::new(), None);
-    while let Some(output) = claims.poll_output() {
-        match output {
-            ClaimOutput::Persist { seq, op } => {
-                let input = match store.perform(op).await {
-                    Ok(revision) => ClaimInput::Persisted { seq, revision },
-                    Err(error @ (PersistError::Unavailable { .. } | PersistError::Full { .. })) => {
-                        return Err(error.into());
-                    }
-                    Err(error) => ClaimInput::PersistFailed { seq, error },
-                };
-                claims.handle(input, now);
-            }
-            ClaimOutput::ReadBack { seq, keys } => {
-                let records = store.get(keys).await?.records;
-                claims.handle(ClaimInput::Read { seq, records }, now);
-            }
-            ClaimOutput::Owned { shards: owned } => {
-                let taken =
-                    |it: OwnedShard| owner::TakenShard { shard: it.shard, fence: it.fence, revision: it.revision };
-                shards.extend(owned.into_iter().map(taken));
-            }
-            ClaimOutput::Allocating { fence, .. } => allocating = Some(fence),
-            ClaimOutput::Lost { .. }
-            | ClaimOutput::HandOver { .. }
-            | ClaimOutput::HandOverCancelled { .. }
-            | ClaimOutput::Damaged { .. } => {
-                return Err(BootstrapError::Incomplete { what: "readable record of a shard's owner" });
-            }
-        }
-    }
-    let fence = allocating.ok_or(BootstrapError::Incomplete { what: "free place for an allocator" })?;
-    // After its swap each part reads what it acts on.
-    let everything = store.range(KeyKind::All).await?.records;
-    let of_kind = |kind: KeyKind| -> Vec<Stored> {
-        everything.iter().filter(|stored| stored.key.path().starts_with(kind.prefix())).cloned().collect()
-    };
-    let removed = everything.iter().filter_map(|stored| match &stored.key {
-        Key::Tombstone(id) => Some(id.clone()),
-        _ => None,
-    });
-    let shown = shards.iter().map(|it: &owner::TakenShard| ShardView {
-        shard: it.shard,
-        owner: Some(identity.node.clone()),
-        fence: it.fence,
-        since: now.wall,
-        why: Arc::from("taken at the node's start"),
-    });
-    Ok(Start {
-        shown_shards: shown.collect(),
-        shards: owner::Input::ShardsTaken {
-            shards,
-            agents: of_kind(KeyKind::Agents),
-            removed_frameworks: removed.collect(),
-            frameworks: Vec::new(),
-        },
-        took: muster_allocator::io::Input::Took { fence, roles: of_kind(KeyKind::Roles) },
-        owners: home::Input::OwnersChanged(BTreeSet::from([identity.node.clone()])),
-        loaded: everything,
-    })
 }

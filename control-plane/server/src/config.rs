@@ -19,6 +19,9 @@ pub struct Flags {
     /// UDP address for agents and nodes. Default 0.0.0.0:5055.
     #[arg(long, env = "MUSTER_QUIC")]
     pub quic: Option<String>,
+    /// UDP address where this node answers whether it lives, when there are others. Default: that of `quic`, one port up.
+    #[arg(long, env = "MUSTER_PROBE")]
+    pub probe: Option<String>,
     /// Directory of the embedded store and the node's keys. Default /var/lib/muster-control-plane.
     #[arg(long, env = "MUSTER_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
@@ -64,6 +67,7 @@ pub struct Flags {
 struct File {
     listen: Option<String>,
     quic: Option<String>,
+    probe: Option<String>,
     data_dir: Option<PathBuf>,
     store: Option<String>,
     hostname: Option<String>,
@@ -84,6 +88,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// UDP address for agents.
     pub quic: SocketAddr,
+    /// UDP address for probes of other nodes.
+    pub probe: SocketAddr,
     /// Directory of the embedded store and the node's keys.
     pub data_dir: PathBuf,
     /// Where the cluster's records are.
@@ -130,6 +136,10 @@ impl Config {
         };
         let listen = address("listen", flags.listen.or(file.listen), "127.0.0.1:5050", &mut faults);
         let quic = address("quic", flags.quic.or(file.quic), "0.0.0.0:5055", &mut faults);
+        // Port 0 stays: it takes a free one.
+        let probe_port = if quic.port() == 0 { 0 } else { quic.port().checked_add(1).unwrap_or(0) };
+        let probe = SocketAddr::new(quic.ip(), probe_port).to_string();
+        let probe = address("probe", flags.probe.or(file.probe), &probe, &mut faults);
         let store = flags.store.or(file.store).map_or(Ok(Location::Embedded), |text| text.parse());
         let store = store.unwrap_or_else(|error| {
             faults.push(format!("store: {error}"));
@@ -165,6 +175,7 @@ impl Config {
         Ok(Self {
             listen,
             quic,
+            probe,
             data_dir: flags.data_dir.or(file.data_dir).unwrap_or_else(|| "/var/lib/muster-control-plane".into()),
             store,
             hostname,

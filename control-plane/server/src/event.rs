@@ -1,6 +1,7 @@
 //! Everything that can happen to the node, as one closed enum: the event loop's only input.
 
 use crate::peers::{LinkId, PeerHandle};
+use crate::probes::ProbeEvent;
 use muster_home_engine::io::{Answer, ConnectionId};
 use muster_model::agent_message::{FromAgent, Hello, ToAgent};
 use muster_model::framework::Capabilities;
@@ -9,6 +10,7 @@ use muster_model::scheduler::{Event as FrameworkEvent, FrameworkCall, Subscribe}
 use muster_model::store_op::{PersistError, Stored};
 use muster_model::view::ClusterView;
 use muster_model::{AgentId, FrameworkId, NodeId, ShardId, Uuid};
+use muster_node_engine::io::{Part, StoreChange};
 use muster_owner_engine::io::SessionId;
 use muster_transport::quic::Connection;
 use std::sync::Arc;
@@ -21,15 +23,6 @@ pub enum StreamItem {
     Event(Capabilities, FrameworkEvent),
     /// The end.
     Close,
-}
-
-/// The part of the node that asked for a store operation.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Part {
-    /// The owner engine.
-    Owner,
-    /// The home engine.
-    Home,
 }
 
 /// What an agent's session is fed with; the session's own task encodes it.
@@ -108,6 +101,15 @@ pub enum Event {
         /// How to reach it.
         handle: SessionHandle,
     },
+    /// An agent keeps a connection to this node in case it takes the agent's shard over.
+    StandBy {
+        /// Its number.
+        session: SessionId,
+        /// The id in its certificate.
+        agent_id: AgentId,
+        /// How to reach it.
+        handle: SessionHandle,
+    },
     /// An agent's far address changed.
     PeerMoved {
         /// Its number.
@@ -140,13 +142,28 @@ pub enum Event {
         /// The revision, or why not.
         result: Result<u64, PersistError>,
     },
-    /// The home's read of some records was answered.
+    /// A read of some records was answered.
     Read {
+        /// Who asked.
+        part: Part,
         /// Which.
         seq: u64,
         /// The records that exist, or why not.
         result: Result<Vec<Stored>, PersistError>,
     },
+    /// All that the store holds, at the start and after its watch was cut off.
+    Loaded {
+        /// The records.
+        records: Vec<Stored>,
+        /// The store's revision.
+        revision: u64,
+    },
+    /// Changes of the store, in order.
+    Changed(Vec<StoreChange>),
+    /// The store does not answer, or answers again.
+    StoreAway(bool),
+    /// What the probes found out.
+    Probed(ProbeEvent),
     /// The owner's read of an agent's record was answered: it still has it, or its shard is another's.
     AgentRead {
         /// The agent's shard.

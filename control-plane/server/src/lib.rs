@@ -20,5 +20,6 @@ pub mod metrics;
 pub mod node;
 pub mod peers;
 pub mod probes;
+pub mod registration;
 pub mod sessions;
 pub mod store_worker;

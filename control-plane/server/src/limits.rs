@@ -88,3 +88,34 @@ const _: () = assert!(
     PEER_CONNECTION_WINDOW_BYTES as usize >= (PASSED_ON_FILES_MAX + 4) * PEER_STREAM_WINDOW_BYTES as usize,
     "stalled files leave room for messages and pictures"
 );
+
+/// Changes of the store that the loop is told in one event.
+pub const STORE_CHANGES_MAX: usize = 1024;
+
+/// Between two looks at whether every shard has an owner, before a starting node opens its ports.
+pub const READY_INTERVAL: std::time::Duration = std::time::Duration::from_millis(5);
+
+/// How long a node's record stays in the store after its last sign of life: long enough for a busy store, short enough
+/// that a node that was killed can start again under its name soon.
+pub const PRESENCE_TTL: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// How long a starting node waits for the record of an earlier run of it to vanish before it counts as another process.
+pub const NAME_WAIT: std::time::Duration = std::time::Duration::from_secs(15);
+
+/// Between two tries to register.
+pub const NAME_RETRY: std::time::Duration = std::time::Duration::from_millis(250);
+
+/// What probes find out and the loop has not taken yet. A wave of answers of all nodes fits.
+pub const PROBE_EVENTS_MAX: usize = 1024;
+
+/// Tries to found or open a cluster while another node founds it.
+pub const FOUND_TRIES_MAX: usize = 8;
+
+/// How long a reader of the whole cluster waits for a node without a link. A node that was killed counts as lost sooner.
+pub const LINK_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Between two looks at whether a link is up.
+pub const LINK_LOOK_INTERVAL: std::time::Duration = std::time::Duration::from_millis(10);
+
+/// How long a starting node waits for its links to the others before it opens its port without them.
+pub const READY_LINKS_WAIT: std::time::Duration = std::time::Duration::from_secs(3);

@@ -10,7 +10,7 @@ use muster_agent_wire::message::{decode_from_agent, decode_join_request, encode_
 use muster_model::agent_message::{FromAgent, ToAgent};
 use muster_owner_engine::io::SessionId;
 use muster_transport::quic::{CloseCode, Connection, Endpoint, Incoming, Priority, RecvStream, SendStream};
-use muster_transport::tls::{Alpn, PeerKind};
+use muster_transport::tls::{Alpn, PeerKind, PeerName};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -104,65 +104,67 @@ impl Sessions {
             connection.close(CloseCode::BAD_FRAME, "expected a hello within 10 s");
             return;
         };
-        let hello = match decode_from_agent(&frame) {
-            Ok(FromAgent::Hello(hello)) => hello,
-            Ok(_) => {
-                connection.close(CloseCode::BAD_FRAME, "the first message must be a hello");
-                return;
-            }
-            Err(error) => {
-                info!(agent = %peer.name, error = %Chain(&error), "hello refused");
-                connection.close(CloseCode::BAD_FRAME, &format!("hello refused: {error}"));
-                return;
-            }
-        };
-        let agent_id = hello.agent_id.clone();
-        if !peer.name.is(PeerKind::Agent, agent_id.as_str()) {
-            warn!(%agent_id, certificate = %peer.name, "agent says another name than its certificate");
-            let why = format!(
-                "hello of {agent_id} on a certificate of {}; an agent's state and key belong together",
-                peer.name
-            );
-            connection.close(CloseCode::CERTIFICATE_UNFIT, &why);
-            return;
-        }
-        let session = SessionId(self.next.fetch_add(1, Ordering::Relaxed));
         let (items, queue) = mpsc::channel(AGENT_MESSAGES_MAX);
-        let opened = Event::SessionOpened {
-            session,
-            agent_id: agent_id.clone(),
+        let session = Session {
+            id: SessionId(self.next.fetch_add(1, Ordering::Relaxed)),
             certificate: peer.fingerprint,
-            peer: Arc::from(connection.remote_address().to_string()),
-            hello: Box::new(hello),
-            handle: SessionHandle { items, connection: connection.clone() },
+            name: peer.name,
+            items: items.downgrade(),
+            connection,
         };
+        let opened = match decode_from_agent(&frame) {
+            Ok(first) => session.open(first),
+            Err(error) => Err((CloseCode::BAD_FRAME, format!("hello refused: {}", Chain(&error)))),
+        };
+        // The event holds what keeps the queue open from here on.
+        drop(items);
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err((code, why)) => {
+                warn!(agent = %session.name, why, "agent refused");
+                connection.close(code, &why);
+                return;
+            }
+        };
+        let stands_by = matches!(opened, Event::StandBy { .. });
         if self.events.send(opened).await.is_err() {
             connection.close(CloseCode::STOPPING, "the control plane is stopping");
             return;
         }
         send.set_priority(Priority::Control);
         let why = tokio::select! {
-            why = self.read_control(session, recv) => why,
-            why = self.read_reports(session, connection) => why,
-            why = self.watch_peer(session, connection) => why,
+            why = self.read_control(&session, stands_by, recv) => why,
+            why = self.read_reports(session.id, connection) => why,
+            why = self.watch_peer(session.id, connection) => why,
             why = write_items(send, queue, connection) => why,
         };
-        debug!(%agent_id, why, "agent's session ended");
+        debug!(agent = %session.name, why, "agent's session ended");
         connection.close(CloseCode::DONE, &why);
-        let _ = self.events.send(Event::SessionClosed { session, why: Arc::from(why) }).await;
+        let _ = self.events.send(Event::SessionClosed { session: session.id, why: Arc::from(why) }).await;
     }
 
-    async fn read_control(&self, session: SessionId, mut recv: RecvStream) -> String {
+    async fn read_control(&self, session: &Session<'_>, mut stands_by: bool, mut recv: RecvStream) -> String {
         loop {
             match recv.read_frame(FRAME_BYTES_MAX).await {
-                Ok(Some(frame)) => match decode_from_agent(&frame) {
-                    Ok(message) => {
-                        if self.events.send(Event::FromAgent { session, message: Box::new(message) }).await.is_err() {
-                            return "the control plane is stopping".to_owned();
+                Ok(Some(frame)) => {
+                    let event = match decode_from_agent(&frame) {
+                        // An agent that stood by was told that its shard is here now.
+                        Ok(hello @ FromAgent::Hello(_)) if std::mem::take(&mut stands_by) => {
+                            match session.open(hello) {
+                                Ok(opened) => opened,
+                                Err((_, why)) => return why,
+                            }
                         }
+                        Ok(FromAgent::Hello(_) | FromAgent::StandBy { .. }) => {
+                            return "a hello came after the first message".to_owned();
+                        }
+                        Ok(message) => Event::FromAgent { session: session.id, message: Box::new(message) },
+                        Err(error) => return format!("malformed message: {}", Chain(&error)),
+                    };
+                    if self.events.send(event).await.is_err() {
+                        return "the control plane is stopping".to_owned();
                     }
-                    Err(error) => return format!("malformed message: {}", Chain(&error)),
-                },
+                }
                 Ok(None) => return "the agent ended its control stream".to_owned(),
                 Err(error) => return Chain(&error).to_string(),
             }
@@ -209,6 +211,50 @@ impl Sessions {
     }
 }
 
+/// One agent's connection.
+struct Session<'a> {
+    id: SessionId,
+    /// Who its certificate says it is.
+    name: PeerName,
+    certificate: [u8; 32],
+    /// Weak: the queue ends when the event loop lets go of it.
+    items: mpsc::WeakSender<AgentItem>,
+    connection: &'a Connection,
+}
+
+impl Session<'_> {
+    /// What a first message means, or why the connection is closed.
+    fn open(&self, message: FromAgent) -> Result<Event, (CloseCode, String)> {
+        let agent_id = match &message {
+            FromAgent::Hello(hello) => &hello.agent_id,
+            FromAgent::StandBy { agent_id, .. } => agent_id,
+            _ => return Err((CloseCode::BAD_FRAME, "the first message must be a hello".to_owned())),
+        };
+        if !self.name.is(PeerKind::Agent, agent_id.as_str()) {
+            let why = format!(
+                "hello of {agent_id} on a certificate of {}; an agent's state and key belong together",
+                self.name
+            );
+            return Err((CloseCode::CERTIFICATE_UNFIT, why));
+        }
+        let stopping = || (CloseCode::STOPPING, "the control plane is stopping".to_owned());
+        let items = self.items.upgrade().ok_or_else(stopping)?;
+        let handle = SessionHandle { items, connection: self.connection.clone() };
+        let agent_id = agent_id.clone();
+        match message {
+            FromAgent::Hello(hello) => Ok(Event::SessionOpened {
+                session: self.id,
+                agent_id,
+                certificate: self.certificate,
+                peer: Arc::from(self.connection.remote_address().to_string()),
+                hello: Box::new(hello),
+                handle,
+            }),
+            _ => Ok(Event::StandBy { session: self.id, agent_id, handle }),
+        }
+    }
+}
+
 async fn first_frame(connection: &Connection) -> Option<(SendStream, RecvStream, Vec<u8>)> {
     tokio::time::timeout(FIRST_FRAME_TIMEOUT, async {
         let (send, mut recv) = connection.accept_bi().await.ok()?;
@@ -224,7 +270,7 @@ async fn first_frame(connection: &Connection) -> Option<(SendStream, RecvStream,
 async fn write_items(mut send: SendStream, mut queue: mpsc::Receiver<AgentItem>, connection: &Connection) -> String {
     let mut batch = Vec::with_capacity(WRITE_BATCH_MAX);
     let mut payload = Vec::new();
-    let mut is_refused = false;
+    let mut must_arrive = false;
     loop {
         if queue.recv_many(&mut batch, WRITE_BATCH_MAX).await == 0 {
             return "the control plane is stopping".to_owned();
@@ -234,7 +280,7 @@ async fn write_items(mut send: SendStream, mut queue: mpsc::Receiver<AgentItem>,
         for item in batch.drain(..) {
             match item {
                 AgentItem::Message(message) => {
-                    is_refused |= matches!(message, ToAgent::Refused { .. });
+                    must_arrive |= matches!(message, ToAgent::Refused { .. } | ToAgent::Referral { .. });
                     payload.clear();
                     if let Err(error) = encode_to_agent(&message, &mut payload) {
                         return format!("a message does not fit a frame: {}", Chain(&error));
@@ -252,9 +298,9 @@ async fn write_items(mut send: SendStream, mut queue: mpsc::Receiver<AgentItem>,
             return Chain(&error).to_string();
         }
         if let Some(why) = close {
-            // Only a refusal must arrive. A session that a newer one replaces is dead as a rule, and whoever reads a file
+            // Only a refusal or a referral must arrive. A session that a newer one replaces is dead as a rule, and whoever reads a file
             // through it waits for this close.
-            if is_refused {
+            if must_arrive {
                 let _ = tokio::time::timeout(FIRST_FRAME_TIMEOUT, send.finish_and_confirm()).await;
             }
             connection.close(CloseCode::DONE, &why);

@@ -1,17 +1,19 @@
-//! Hands the engines' store operations to the store and brings the answers back as events.
+//! Hands the engines' store operations to the store and brings the answers back as events; tells all changes of it.
 
-use crate::event::{Event, Part};
+use crate::event::Event;
+use crate::limits::STORE_CHANGES_MAX;
 use muster_model::record::{PartRecord, Record};
-use muster_model::store_op::{Key, PersistError, StoreOp, Stored};
+use muster_model::store_op::{Key, KeyKind, PersistError, StoreOp, Stored};
 use muster_model::{AgentId, NodeId, ShardId};
-use muster_store::{ReadError, Store};
+use muster_node_engine::io::{Part, StoreChange};
+use muster_store::{Change, ReadError, Store, WatchError};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tracing::warn;
+use tracing::{info, warn};
 
-/// Between two tries to read an agent's record, when the store does not answer.
-const READ_RETRY: Duration = Duration::from_millis(500);
+/// Between two tries when the store does not answer.
+const RETRY: Duration = Duration::from_millis(500);
 
 /// The way to the store. Operations are handed over at once and in order; the store groups what waits for its disk.
 #[derive(Debug, Clone)]
@@ -34,6 +36,56 @@ impl StoreWorker {
         Self { store, events, node, incarnation, shard_count }
     }
 
+    /// Reads all and then tells each change, for as long as the loop lives. A watch that was cut off is begun anew.
+    pub async fn follow(self) {
+        let mut is_away = false;
+        loop {
+            let why = match self.follow_once(&mut is_away).await {
+                Ok(()) => return,
+                Err(why) => why,
+            };
+            if !is_away {
+                is_away = true;
+                warn!(why, "the store does not answer; what is owned goes on, what must be written waits");
+                if self.events.send(Event::StoreAway(true)).await.is_err() {
+                    return;
+                }
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    /// Ends well only when the loop is gone.
+    async fn follow_once(&self, is_away: &mut bool) -> Result<(), String> {
+        let all = self.store.range(KeyKind::All).await.map_err(|error| error.to_string())?;
+        let mut watch = match self.store.watch(KeyKind::All, all.revision).await {
+            Ok(watch) => watch,
+            // Another reading is younger.
+            Err(error @ WatchError::TooOld { .. }) => return Err(error.to_string()),
+            Err(error) => return Err(error.to_string()),
+        };
+        if std::mem::take(is_away) {
+            info!("the store answers again");
+            if self.events.send(Event::StoreAway(false)).await.is_err() {
+                return Ok(());
+            }
+        }
+        if self.events.send(Event::Loaded { records: all.records, revision: all.revision }).await.is_err() {
+            return Ok(());
+        }
+        loop {
+            let mut changes = vec![told(watch.next().await.map_err(|error| error.to_string())?)];
+            while changes.len() < STORE_CHANGES_MAX
+                && let Some(change) = watch.try_next()
+            {
+                changes.push(told(change));
+            }
+            if self.events.send(Event::Changed(changes)).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+
     /// Starts one operation; its answer comes as [`Event::Stored`].
     pub fn submit(&self, part: Part, seq: u64, op: StoreOp) {
         let pending = self.store.perform(op);
@@ -45,14 +97,14 @@ impl StoreWorker {
         });
     }
 
-    /// Reads records for the home; the answer comes as [`Event::Read`].
-    pub fn read(&self, seq: u64, keys: Vec<Key>) {
+    /// Reads records for a part; the answer comes as [`Event::Read`].
+    pub fn read(&self, part: Part, seq: u64, keys: Vec<Key>) {
         let pending = self.store.get(keys);
         let events = self.events.clone();
         tokio::spawn(async move {
             let unavailable = |error: ReadError| PersistError::Unavailable { why: Arc::from(error.to_string()) };
             let result = pending.await.map(|snapshot| snapshot.records).map_err(unavailable);
-            let _ = events.send(Event::Read { seq, result }).await;
+            let _ = events.send(Event::Read { part, seq, result }).await;
         });
     }
 
@@ -70,7 +122,7 @@ impl StoreWorker {
                     }
                     Err(error) => warn!(%agent_id, %error, "cannot read an agent's record, trying again"),
                 }
-                tokio::time::sleep(READ_RETRY).await;
+                tokio::time::sleep(RETRY).await;
             }
         });
     }
@@ -79,5 +131,12 @@ impl StoreWorker {
         let is_ours = |part: &PartRecord| part.node == self.node && part.fence.incarnation == self.incarnation;
         let ours = records.iter().any(|stored| matches!(&stored.record, Record::Part(part) if is_ours(part)));
         records.into_iter().find(|stored| ours && matches!(stored.record, Record::Agent(_)))
+    }
+}
+
+fn told(change: Change) -> StoreChange {
+    match change {
+        Change::Put(stored) => StoreChange::Put(stored),
+        Change::Deleted { key, revision } => StoreChange::Deleted { key, revision },
     }
 }

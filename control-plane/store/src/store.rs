@@ -94,6 +94,13 @@ pub struct Watch {
 }
 
 impl Watch {
+    /// The next change, if it has come already.
+    pub fn try_next(&mut self) -> Option<Change> {
+        let change = self.changes.try_recv().ok()?;
+        self.last = change.revision();
+        Some(change)
+    }
+
     /// Waits for the next change. After an error the watch is of no more use.
     pub async fn next(&mut self) -> Result<Change, WatchError> {
         match self.changes.recv().await {

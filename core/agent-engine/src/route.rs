@@ -152,7 +152,7 @@ impl Route {
         }
     }
 
-    fn spare_address(&self) -> Option<&Arc<str>> {
+    pub(crate) fn spare_address(&self) -> Option<&Arc<str>> {
         match &self.spare {
             Spare::None => None,
             Spare::Waiting { address, .. } => Some(address),
@@ -379,14 +379,14 @@ impl AgentEngine {
         }
     }
 
-    /// The standby's node says that it owns the shard now: its connection becomes the session.
-    pub(crate) fn switch_to_spare(&mut self, now: Now) {
+    /// The standby's node refers to itself: it owns the shard now and waits for a hello on the connection that stands.
+    pub(crate) fn greet_spare(&mut self, now: Now) {
         let Spare::Standing { line } = core::mem::take(&mut self.route.spare) else { return };
         if let Some(connection) = self.route.main_line().map(|line| line.id) {
             self.outputs.push_back(Output::Close { connection });
         }
         self.end_session();
-        self.route.main = Main::Talking { line, since: now.mono };
+        self.greet_on(line, now);
     }
 
     /// A Welcome was heard on the session's connection.

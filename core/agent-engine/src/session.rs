@@ -130,24 +130,22 @@ impl AgentEngine {
     /// The node that is next in line speaks when it has taken the shard over. Before that it has nothing to say.
     fn hear_standby(&mut self, message: ToAgent, now: Now) {
         match message {
-            ToAgent::Welcome(welcome) if welcome.fence > self.in_force() => {
-                self.note("the standby has taken over", format!("fence {}", welcome.fence));
-                self.switch_to_spare(now);
-                self.welcomed(welcome, now);
-            }
-            ToAgent::Welcome(welcome) => {
-                let detail = format!("fence {}, in force is {}", welcome.fence, self.in_force());
-                self.note("welcome of a standby whose fence is not newer ignored", detail);
-            }
             ToAgent::Refused { why, .. } => {
                 self.note("the standby does not want this agent", why.to_string());
                 self.leave_spare(now);
+            }
+            ToAgent::Referral { fence, address }
+                if fence > self.in_force() && self.route.spare_address() == Some(&address) =>
+            {
+                self.note("the standby has taken over", format!("fence {fence}"));
+                self.greet_spare(now);
             }
             ToAgent::Referral { address, .. } => {
                 self.note("the standby is not next in line", format!("it refers to {address}"));
                 self.leave_spare(now);
             }
-            ToAgent::Order(_)
+            ToAgent::Welcome(_)
+            | ToAgent::Order(_)
             | ToAgent::AcknowledgeUpdate { .. }
             | ToAgent::PictureWanted
             | ToAgent::ReportInterval(_) => self.note("a standby speaks as if it were the owner", String::new()),

@@ -220,8 +220,8 @@ pub enum FromAgent {
     /// What the agent says of itself changed.
     InfoChanged(Arc<AgentInfo>),
     /// First message on a connection to the node that is next in line for the agent's shard, in place of Hello: the
-    /// agent waits there. The node answers nothing until it has taken the shard over; then it sends Welcome with its
-    /// fence on this very connection. If the agent loses its owner before that, it says Hello here.
+    /// agent waits there. The node answers nothing until it has taken the shard over; then it refers to itself with its
+    /// fence, and the agent says Hello on this very connection. If the agent loses its owner before that, it does so too.
     StandBy {
         /// Its id; must be the one in its certificate.
         agent_id: AgentId,

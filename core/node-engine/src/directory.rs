@@ -23,7 +23,7 @@ pub(crate) struct Changes {
     pub(crate) are_nodes_changed: bool,
     /// Records of agents that were made or changed.
     pub(crate) agents: Vec<Stored>,
-    /// Records of frameworks and tombstones that were made or changed.
+    /// Records of frameworks, of tombstones and of the cluster that were made or changed.
     pub(crate) frameworks: Vec<Stored>,
     /// Records of shards and of the allocator, for whoever claims them.
     pub(crate) parts: Vec<Stored>,
@@ -133,6 +133,8 @@ impl Directory {
             (Key::Role(role), Record::Role(_)) => {
                 self.roles.insert(role.clone(), stored);
             }
+            // The home counts framework ids up in it.
+            (Key::Cluster, Record::Cluster(_)) => changed.frameworks.push(stored),
             // A shard's record that is none is the claims' to complain about.
             (Key::Shard(_) | Key::Allocator, _) => changed.parts.push(stored),
             (_, _) => {}

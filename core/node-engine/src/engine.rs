@@ -2,7 +2,7 @@
 
 use crate::directory::{Changes, Directory};
 use crate::io::{Input, LinkId, NodeConfig, Note, Output, Part};
-use crate::limits::{LINK_GRACE, STANDBY_SESSIONS_MAX};
+use crate::limits::{CLOCK_SKEW_MAX_MS, LINK_GRACE, STANDBY_SESSIONS_MAX};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::sync::Arc;
@@ -15,6 +15,7 @@ use muster_model::agent_message::ToAgent;
 use muster_model::fence::Fence;
 use muster_model::node_message::{NodeMessage, Target};
 use muster_model::offer::RescindReason;
+use muster_model::record::NodeRecord;
 use muster_model::store_op::PersistError;
 use muster_model::time::Now;
 use muster_model::view::{ClusterView, NodeView, ShardView};
@@ -54,6 +55,10 @@ pub struct NodeEngine {
     sessions: BTreeMap<SessionId, ShardId>,
     standbys: BTreeMap<SessionId, (ShardId, AgentId)>,
     between: VecDeque<(Target, NodeMessage)>,
+    /// How far other nodes' clocks are ahead of this one's, in milliseconds.
+    clocks: BTreeMap<NodeId, i64>,
+    /// The nodes that the shell was told to keep connections with.
+    told_peers: Vec<NodeRecord>,
 }
 
 impl NodeEngine {
@@ -87,6 +92,8 @@ impl NodeEngine {
             sessions: BTreeMap::new(),
             standbys: BTreeMap::new(),
             between: VecDeque::new(),
+            clocks: BTreeMap::new(),
+            told_peers: Vec::new(),
             config,
         }
     }
@@ -146,7 +153,19 @@ impl NodeEngine {
             Input::PeerUp { link, node } => self.peer_up(link, node, now),
             Input::PeerDown { link } => self.peer_down(link, now),
             Input::Probed(input) => self.membership.handle(input, now),
+            Input::ClockHeard { node, ahead_ms } => self.hear_clock(node, ahead_ms),
         }
+    }
+
+    /// Nothing is decided by another node's clock; people are warned, as times in answers and logs do not fit together.
+    fn hear_clock(&mut self, node: NodeId, ahead_ms: i64) {
+        let is_off = ahead_ms.unsigned_abs() > CLOCK_SKEW_MAX_MS;
+        let was_off = self.clocks.get(&node).is_some_and(|before| before.unsigned_abs() > CLOCK_SKEW_MAX_MS);
+        if is_off && !was_off {
+            let detail = format!("{node} is {ahead_ms} ms ahead; let both follow a time server (NTP)");
+            self.note(NoteLevel::Warn, "two nodes' clocks disagree", Arc::from(detail));
+        }
+        self.clocks.insert(node, ahead_ms);
     }
 
     /// Lets the parts talk to each other until nobody has anything more to say. Call it before the outputs are performed.
@@ -238,7 +257,7 @@ impl NodeEngine {
                 since: standing.since,
                 is_allocator: allocating == Some(&id),
                 framework_count: if id == self.config.record.name { framework_count } else { 0 },
-                clock_skew_ms: 0,
+                clock_skew_ms: self.clocks.get(&id).copied().unwrap_or(0),
                 id,
             }
         });
@@ -364,10 +383,9 @@ impl NodeEngine {
             self.claims.handle(Claim::Changed(stored), now);
         }
         if are_nodes_changed {
-            let nodes: Vec<_> = self.directory.nodes().values().cloned().collect();
-            let others = nodes.iter().filter(|node| node.name != self.config.record.name).cloned();
-            self.outputs.push_back(Output::Peers(others.collect()));
+            let nodes = self.directory.nodes().values().cloned().collect();
             self.membership.handle(Probed::Nodes(nodes), now);
+            self.tell_peers();
         }
         let mut moved: BTreeMap<NodeId, BTreeSet<ShardId>> = BTreeMap::new();
         for (shard, before) in shards {
@@ -450,6 +468,18 @@ impl NodeEngine {
         }
     }
 
+    /// Connections are kept with nodes that are registered and not known to be gone.
+    fn tell_peers(&mut self) {
+        let live = self.membership.live();
+        let others = self.directory.nodes().values().filter(|node| node.name != self.config.record.name);
+        let others: Vec<NodeRecord> = others.filter(|node| live.nodes.contains_key(&node.name)).cloned().collect();
+        if self.told_peers != others {
+            self.clocks.retain(|node, _| others.iter().any(|record| record.name == *node));
+            self.told_peers.clone_from(&others);
+            self.outputs.push_back(Output::Peers(others));
+        }
+    }
+
     fn tell_home_who_lives(&mut self, now: Now) {
         let live = self.live.nodes.keys().cloned().collect();
         self.home.handle(home::Input::NodesChanged { live, carries_dead_homes: self.is_allocator }, now);
@@ -473,6 +503,7 @@ impl NodeEngine {
             Watched::SuspectsChanged(suspects) => self.outputs.push_back(Output::Suspects(suspects)),
             Watched::LiveChanged(live) => {
                 self.live = live.clone();
+                self.tell_peers();
                 if self.is_loaded {
                     self.tell_home_who_lives(now);
                     self.claims.handle(Claim::LiveChanged(live), now);

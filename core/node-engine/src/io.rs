@@ -140,6 +140,13 @@ pub enum Input {
     },
     /// What the probes found out.
     Probed(membership::Input),
+    /// An answer to a probe told another node's wall clock.
+    ClockHeard {
+        /// Whose.
+        node: NodeId,
+        /// How far it is ahead of this node's, in milliseconds.
+        ahead_ms: i64,
+    },
 }
 
 /// What a node wants done, in this order.

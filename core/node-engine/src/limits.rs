@@ -11,3 +11,5 @@ pub(crate) const EARLY_WAIT: Duration = Duration::from_secs(3);
 pub(crate) const LINK_GRACE: Duration = Duration::from_secs(1);
 /// Standby connections kept; agents over it are turned away and come again when they need to.
 pub(crate) const STANDBY_SESSIONS_MAX: usize = 262_144;
+/// Clocks of two nodes that are further apart are worth a warning.
+pub(crate) const CLOCK_SKEW_MAX_MS: u64 = 1000;

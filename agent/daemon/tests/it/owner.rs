@@ -91,6 +91,12 @@ impl Owner {
         (hello, self.take_over())
     }
 
+    /// Tells an agent that stands by that the shard is this node's now; returns the picture.
+    pub(crate) fn call(&mut self) -> Picture {
+        self.say(ToAgent::Referral { fence: self.fence, address: self.address.to_string().into() });
+        self.welcome().1
+    }
+
     /// Says Welcome on the connection that stands, and returns the picture that answers it.
     pub(crate) fn take_over(&mut self) -> Picture {
         self.say(ToAgent::Welcome(Welcome {

@@ -32,7 +32,7 @@ fn end_task(owner: &mut Owner) {
 fn the_standby_takes_over_without_a_handshake_while_the_owner_is_silent() {
     let (machine, owner, mut next) = with_task();
     let pid = machine.task_pid(&machine.containers()[0]);
-    let picture = next.take_over();
+    let picture = next.call();
     assert_eq!(picture.fence, next.fence);
     assert_eq!(picture.tasks.len(), 1);
     assert_eq!(picture.tasks[0].latest, TaskState::Running);
@@ -57,7 +57,7 @@ fn a_lost_owner_is_followed_by_hello_on_the_standbys_connection() {
     let address = owner.address.to_string().into();
     next.say(ToAgent::Referral { fence: owner.fence, address });
     assert_eq!(next.await_standby(), owner.fence, "it goes on standing by");
-    assert_eq!(next.take_over().tasks.len(), 1);
+    assert_eq!(next.call().tasks.len(), 1);
     end_task(&mut next);
     assert_eq!(next.connections, 1);
 }

@@ -1,81 +1,98 @@
 //! The one place where an engine's output becomes an effect.
 
 use super::EventLoop;
-use crate::event::{AgentItem, Part, StreamItem};
+use crate::event::{AgentItem, StreamItem};
 use crate::limits::{AGENT_MESSAGES_MAX, STREAM_EVENTS_MAX};
 use muster_home_engine::io::{self as home, ConnectionId};
-use muster_model::store_op::StoreOp;
-use muster_owner_engine::io::{self as owner, NoteLevel, SessionId};
+use muster_model::NodeId;
+use muster_model::node_message::{NodeMessage, Target};
+use muster_node_engine::io::{LinkId, Note, Output};
+use muster_owner_engine::io::{NoteLevel, SessionId};
 use muster_transport::quic::CloseCode;
 use tokio::sync::mpsc::error::TrySendError;
 use tracing::{debug, error, info, warn};
 
 impl EventLoop {
-    pub(super) fn perform_owner(&mut self) {
-        while let Some(output) = self.engines.owner.poll_output() {
+    pub(super) fn perform(&mut self) {
+        while let Some(output) = self.node.poll_output() {
             match output {
-                owner::Output::ToAgent { session, message } => self.feed_agent(session, AgentItem::Message(message)),
-                owner::Output::CloseSession { session, why } => self.feed_agent(session, AgentItem::Close(why)),
-                owner::Output::Send { to, message } => self.between.push_back((to, message)),
-                // Nothing is handed over yet.
-                owner::Output::Drained { .. } => {}
-                owner::Output::Persist { seq, op } => self.persist(Part::Owner, seq, op),
-                owner::Output::ReadAgent { agent_id } => self.store.read_agent(agent_id),
-                owner::Output::Note(note) => log_note(&note),
+                Output::ToAgent { session, message } => self.feed_agent(session, AgentItem::Message(message)),
+                Output::CloseSession { session, why } => self.feed_agent(session, AgentItem::Close(why)),
+                Output::Client(output) => self.perform_for_client(output),
+                Output::Persist { part, seq, op } => {
+                    self.metrics.store_operation();
+                    self.ways.store.submit(part, seq, op);
+                }
+                Output::Read { part, seq, keys } => self.ways.store.read(part, seq, keys),
+                Output::ReadAgent { agent_id } => self.ways.store.read_agent(agent_id),
+                Output::ToPeer { link, to, message } => self.feed_peer(link, to, message),
+                Output::Peers(nodes) => {
+                    self.ways.table.set_nodes(&self.name, &nodes);
+                    if let Some(others) = &self.ways.others {
+                        others.peers.set_nodes(nodes);
+                    }
+                }
+                Output::Probe { node, address, seq } => self.probe(&node, &address, seq),
+                Output::Suspects(suspects) => {
+                    if let Some(others) = &self.ways.others {
+                        others.probes.set_suspects(suspects);
+                    }
+                }
+                Output::Note(note) => log_note(&note),
             }
         }
     }
 
-    pub(super) fn perform_home(&mut self) {
-        while let Some(output) = self.engines.home.poll_output() {
-            match output {
-                home::Output::OpenStream { connection, stream_id } => {
-                    if let Some(reply) = self.opening.remove(&connection) {
-                        // A client that left meanwhile is told to the home when its stream's body is dropped.
-                        let _ = reply.send(Ok(stream_id));
-                    }
-                }
-                home::Output::RefuseStream { connection, answer } => {
-                    self.streams.remove(&connection);
-                    if let Some(reply) = self.opening.remove(&connection) {
-                        let _ = reply.send(Err(answer));
-                    }
-                }
-                home::Output::Event { connection, capabilities, event } => {
-                    self.metrics.event_sent(&event);
-                    self.feed(connection, StreamItem::Event(capabilities, event));
-                }
-                home::Output::CloseStream { connection } => {
-                    self.feed(connection, StreamItem::Close);
-                    self.streams.remove(&connection);
-                }
-                home::Output::Answer { request, answer } => {
-                    if let Some(reply) = self.answers.remove(&request) {
-                        let _ = reply.send(answer);
-                    }
-                }
-                home::Output::Send { to, message } => self.between.push_back((to, message)),
-                home::Output::Persist { seq, op } => self.persist(Part::Home, seq, op),
-                home::Output::Read { seq, keys } => self.store.read(seq, keys),
-                home::Output::Note { framework_id, what, detail } => match framework_id {
-                    Some(framework_id) => info!(%framework_id, %detail, "{what}"),
-                    None => info!(%detail, "{what}"),
-                },
-            }
+    fn probe(&self, node: &NodeId, address: &str, seq: u64) {
+        if let Some(others) = &self.ways.others
+            && let Err(error) = others.probes.probe(node, address, seq)
+        {
+            debug!(%error, "node not probed");
         }
     }
 
-    pub(super) fn perform_allocator(&mut self) {
-        while let Some(output) = self.engines.allocator.poll_output() {
-            match output {
-                muster_allocator::io::Output::Send { to, message } => self.between.push_back((to, message)),
+    fn perform_for_client(&mut self, output: home::Output) {
+        match output {
+            home::Output::OpenStream { connection, stream_id } => {
+                if let Some(reply) = self.opening.remove(&connection) {
+                    // A client that left meanwhile is told to the home when its stream's body is dropped.
+                    let _ = reply.send(Ok(stream_id));
+                }
             }
+            home::Output::RefuseStream { connection, answer } => {
+                self.streams.remove(&connection);
+                if let Some(reply) = self.opening.remove(&connection) {
+                    let _ = reply.send(Err(answer));
+                }
+            }
+            home::Output::Event { connection, capabilities, event } => {
+                self.metrics.event_sent(&event);
+                self.feed(connection, StreamItem::Event(capabilities, event));
+            }
+            home::Output::CloseStream { connection } => {
+                self.feed(connection, StreamItem::Close);
+                self.streams.remove(&connection);
+            }
+            home::Output::Answer { request, answer } => {
+                if let Some(reply) = self.answers.remove(&request) {
+                    let _ = reply.send(answer);
+                }
+            }
+            // The node's engine keeps these to itself.
+            home::Output::Send { .. }
+            | home::Output::Persist { .. }
+            | home::Output::Read { .. }
+            | home::Output::Note { .. } => {}
         }
     }
 
-    fn persist(&self, part: Part, seq: u64, op: StoreOp) {
-        self.metrics.store_operation();
-        self.store.submit(part, seq, op);
+    /// A link that has ended swallows the message; its end is an event, and all is exchanged anew on the next one.
+    fn feed_peer(&mut self, link: LinkId, to: Target, message: NodeMessage) {
+        if let Some(handle) = self.links.get(&link)
+            && let Err(why) = handle.send(to, message)
+        {
+            debug!(node = %handle.node(), %why, "message to another node not sent");
+        }
     }
 
     fn feed(&mut self, connection: ConnectionId, item: StreamItem) {
@@ -103,13 +120,14 @@ impl EventLoop {
     }
 }
 
-fn log_note(note: &owner::Note) {
-    let owner::Note { level, agent_id, what, detail } = note;
+fn log_note(note: &Note) {
+    let Note { level, agent_id, framework_id, what, detail } = note;
     let agent_id = agent_id.as_ref().map(tracing::field::display);
+    let framework_id = framework_id.as_ref().map(tracing::field::display);
     match level {
-        NoteLevel::Error => error!(agent_id, %detail, "{what}"),
-        NoteLevel::Warn => warn!(agent_id, %detail, "{what}"),
-        NoteLevel::Info => info!(agent_id, %detail, "{what}"),
-        NoteLevel::Debug => debug!(agent_id, %detail, "{what}"),
+        NoteLevel::Error => error!(agent_id, framework_id, %detail, "{what}"),
+        NoteLevel::Warn => warn!(agent_id, framework_id, %detail, "{what}"),
+        NoteLevel::Info => info!(agent_id, framework_id, %detail, "{what}"),
+        NoteLevel::Debug => debug!(agent_id, framework_id, %detail, "{what}"),
     }
 }

@@ -6,11 +6,13 @@
 use super::serve::own_part;
 use super::{OtherNode, PeerTable, lock};
 use crate::event::Event;
+use crate::limits::{LINK_LOOK_INTERVAL, LINK_WAIT};
 use muster_model::view::{AllocatorView, ClusterView, HomeView, NodeView, OwnerView};
 use muster_model::{FrameworkId, NodeId};
 use muster_node_wire::NodePicture;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
@@ -96,21 +98,17 @@ impl Gather {
 
     async fn ask_all(&self) -> Option<Gathered> {
         let mut asked = JoinSet::new();
-        for OtherNode { name, handle, .. } in self.table.others().iter().cloned() {
-            asked.spawn(async move {
-                let part = match handle {
-                    Some(handle) => handle.view().await.map_err(|error| error.to_string()),
-                    None => Err(format!("there is no link to node {name} at the moment")),
-                };
-                (name, part)
-            });
+        for OtherNode { name, .. } in self.table.others().iter().cloned() {
+            asked.spawn(ask(self.table.clone(), name));
         }
         let (me, own) = (self.table.own()?, self.own().await?);
         let mut parts = vec![(me.clone(), own_part(&me, &own))];
         let mut missing = Vec::new();
         while let Some(joined) = asked.join_next().await {
             match joined {
-                Ok((name, Ok(part))) => parts.push((name, part)),
+                Ok((name, Ok(Some(part)))) => parts.push((name, part)),
+                // It was lost meanwhile; whoever takes over what it had shows it.
+                Ok((_, Ok(None))) => {}
                 Ok((name, Err(why))) => missing.push((name, why)),
                 // Only the runtime's end cancels them.
                 Err(_) => return None,
@@ -118,6 +116,28 @@ impl Gather {
         }
         missing.sort();
         Some(merge(own, &parts, missing))
+    }
+}
+
+/// A node's part; none if it does not count as live any more. A link that was just lost, or is not up yet, is waited for
+/// a moment: within it either the link is back or the node counts as lost.
+async fn ask(table: PeerTable, name: NodeId) -> (NodeId, Result<Option<NodePicture>, String>) {
+    let began = Instant::now();
+    loop {
+        let Some(OtherNode { handle, .. }) = table.others().iter().find(|node| node.name == name).cloned() else {
+            return (name, Ok(None));
+        };
+        let why = match handle {
+            Some(handle) => match handle.view().await {
+                Ok(part) => return (name, Ok(Some(part))),
+                Err(error) => error.to_string(),
+            },
+            None => format!("there is no link to node {name} at the moment"),
+        };
+        if began.elapsed() >= LINK_WAIT {
+            return (name, Err(why));
+        }
+        tokio::time::sleep(LINK_LOOK_INTERVAL).await;
     }
 }
 

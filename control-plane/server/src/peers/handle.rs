@@ -5,6 +5,7 @@ use crate::sessions::Chain;
 use bytes::{Bytes, BytesMut};
 use muster_model::NodeId;
 use muster_model::node_message::{NodeMessage, Target};
+pub use muster_node_engine::io::LinkId;
 use muster_node_wire::limits::{FRAME_BYTES_MAX, HTTP_HEAD_BYTES_MAX};
 use muster_node_wire::message::{decode_http_head, decode_picture_part, encode_request};
 use muster_node_wire::picture::PictureReader;
@@ -19,16 +20,6 @@ use tokio::time::timeout;
 
 /// Chunks of a passed-on body that wait for the client's socket; at the bound the other node's stream waits too.
 const CHUNKS_MAX: usize = 4;
-
-/// One link between two nodes: counted up in this process, never used twice.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct LinkId(pub u64);
-
-impl std::fmt::Display for LinkId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)
-    }
-}
 
 /// A message that was not queued. The link ends (or has ended): `PeerDown` comes, and the engines start over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -162,7 +162,9 @@ impl Keeper {
                 Round::Fine(renewed) => {
                     last = renewed.ttl;
                     *lease = Some(renewed);
-                    if standing.send_replace(Standing::Held) == Standing::Lost {
+                    // Who waits for a change is not woken by a sign of life.
+                    let is_new = |known: &mut Standing| std::mem::replace(known, Standing::Held) != Standing::Held;
+                    if standing.send_if_modified(is_new) {
                         info!(key = %path, "this node's record is there again");
                     }
                 }

@@ -252,13 +252,17 @@ fn the_standby_takes_over_on_the_connection_that_stands() {
         let dialed = nodes.dialed.len();
         let old = nodes.to("a:1");
         nodes.outputs.clear();
-        nodes.say("b:1", welcome_naming(epoch, "c:1"));
+        nodes.say("b:1", refer(epoch, "b:1"));
+        if is_taken {
+            nodes.say("b:1", welcome_naming(epoch, "c:1"));
+        }
         assert_eq!(nodes.engine.highest_fence(), fence(if is_taken { 2 } else { 1 }), "case: {name}");
         assert_eq!(nodes.open.contains_key(&old), !is_taken, "case: {name}");
         assert_eq!(pictures(&nodes.outputs).len(), usize::from(is_taken), "case: {name}");
         if is_taken {
             let journalled = nodes.outputs.iter().position(|output| matches!(output, Output::PersistIdentity { .. }));
-            let answered = nodes.outputs.iter().position(|output| matches!(output, Output::Send { .. }));
+            let is_picture = |output: &Output| matches!(output, Output::Send { message: FromAgent::Picture(_), .. });
+            let answered = nodes.outputs.iter().position(is_picture);
             assert!(journalled.unwrap() < answered.unwrap(), "the fence is on disk before it is answered");
             assert_eq!(nodes.dialed.len(), dialed, "nothing was dialed for it");
             // What the old owner still says is nobody's.
@@ -325,6 +329,7 @@ fn a_standby_that_is_not_yet_the_owner_goes_on_standing_by() {
     assert_eq!(nodes.dialed.last().unwrap(), "a:1");
     // While the dead owner is dialed, the standby takes over.
     nodes.outputs.clear();
+    nodes.say("b:1", refer(2, "b:1"));
     nodes.say("b:1", welcome(2));
     assert_eq!(nodes.engine.highest_fence(), fence(2));
     assert_eq!(pictures(&nodes.outputs).len(), 1);
