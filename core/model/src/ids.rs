@@ -277,7 +277,10 @@ impl fmt::Debug for Role {
 pub struct ShardId(pub u16);
 
 impl ShardId {
-    /// The shard of an agent: FNV-1a (64 bit) of its id, modulo the cluster's fixed shard count.
+    /// The shard of an agent: FNV-1a (64 bit) of its id, mixed, modulo the cluster's fixed shard count.
+    ///
+    /// Agents of one cluster differ in a few digits at the end. FNV alone leaves those in a few bits, so the first steps of
+    /// MurmurHash3's finaliser spread them over all.
     ///
     /// Panics: if `shard_count` is 0, which is a mistake of ours.
     pub fn of(agent_id: &AgentId, shard_count: u16) -> Self {
@@ -286,8 +289,9 @@ impl ShardId {
             .as_str()
             .bytes()
             .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-        // The high half: FNV's low bits are the weaker ones for short texts.
-        Self(u16::try_from((hash >> 32) % u64::from(shard_count)).unwrap_or(0))
+        let mixed = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+        let mixed = mixed ^ (mixed >> 33);
+        Self(u16::try_from(mixed % u64::from(shard_count)).unwrap_or(0))
     }
 }
 
@@ -317,6 +321,29 @@ mod tests {
             ("too long", &"x".repeat(256), false),
         ] {
             assert_eq!(TaskId::parse(text).is_ok(), ok, "case: {name}");
+        }
+    }
+
+    #[test]
+    fn consecutive_agents_spread_over_the_shards() {
+        for prefix in ["5f1c2a9e-3b7d-4c1e-8f00-0123456789ab", "c", "00000000-0000-0000-0000-000000000000"] {
+            let mut counts = [0_u32; 256];
+            for number in 0..1000 {
+                let agent_id = AgentId::parse(&alloc::format!("{prefix}-S{number}")).unwrap();
+                counts[usize::from(ShardId::of(&agent_id, 256).0)] += 1;
+            }
+            let used = counts.iter().filter(|count| **count > 0).count();
+            let most = counts.iter().max().copied().unwrap_or(0);
+            // Chance alone would use 251 of 256 and put about 11 into the fullest.
+            assert!(used > 240, "{prefix}: {used} shards used");
+            assert!(most <= 20, "{prefix}: {most} agents in one shard");
+        }
+    }
+
+    #[test]
+    fn a_shard_never_changes_between_versions() {
+        for (agent, expected) in [("c-S0", 20), ("c-S1", 94), ("5f1c2a9e-3b7d-4c1e-8f00-0123456789ab-S42", 186)] {
+            assert_eq!(ShardId::of(&AgentId::parse(agent).unwrap(), 256), ShardId(expected), "{agent}");
         }
     }
 
