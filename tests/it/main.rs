@@ -4,6 +4,7 @@
 mod cli;
 mod clients;
 mod crashes;
+mod disks;
 mod links;
 mod operators;
 mod refusals;
