@@ -280,7 +280,7 @@ impl Drop for Cluster {
 }
 
 /// Removes the empty groups that an agent leaves, in every hierarchy.
-fn remove_groups(parent: &str) {
+pub(crate) fn remove_groups(parent: &str) {
     let root = Path::new("/sys/fs/cgroup");
     let hierarchies = std::fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
     for hierarchy in hierarchies.chain([root.to_owned()]) {
@@ -319,4 +319,21 @@ pub fn free_tcp() -> anyhow::Result<SocketAddr> {
 /// Errors: when there is none.
 pub fn free_udp() -> anyhow::Result<SocketAddr> {
     Ok(UdpSocket::bind("127.0.0.1:0")?.local_addr()?)
+}
+
+/// An address of the loopback whose port is free now, for TCP and UDP, and is not given to anybody who asks for any port:
+/// a program that is killed finds it free when it starts again.
+///
+/// Errors: when none of many is free.
+pub fn lasting_address() -> anyhow::Result<SocketAddr> {
+    use std::hash::{BuildHasher as _, RandomState};
+    for attempt in 0..1000_u32 {
+        // Below the ports that the kernel gives out by itself (ip(7), ip_local_port_range), which begin at 32768.
+        let port = 10_000 + u16::try_from(RandomState::new().hash_one(attempt) % 22_000)?;
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        if TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok() {
+            return Ok(address);
+        }
+    }
+    anyhow::bail!("no port from 10000 to 32000 is free")
 }

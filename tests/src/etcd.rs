@@ -1,7 +1,7 @@
 //! Debian's `etcd` on loopback ports of its own: one member or three, which a test kills, stalls and starts again.
 
 use std::{
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     path::PathBuf,
     process::Command,
     time::Duration,
@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context;
 use tempfile::TempDir;
 
-use crate::{process::Process, wait};
+use crate::{cluster::lasting_address, process::Process, wait};
 
 /// A running etcd cluster; all of it ends, and its data goes, when this value does.
 #[derive(Debug)]
@@ -190,8 +190,6 @@ fn answers(address: SocketAddr) -> bool {
     ask().unwrap_or(false)
 }
 
-/// Ports that were free a moment ago; all are held until the last is found.
 fn free_addresses(count: usize) -> anyhow::Result<Vec<String>> {
-    let listeners = (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<Vec<_>, _>>()?;
-    Ok(listeners.iter().map(|listener| listener.local_addr().map(|it| it.to_string())).collect::<Result<_, _>>()?)
+    (0..count).map(|_| Ok(lasting_address()?.to_string())).collect()
 }

@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod etcd;
 pub mod http;
 pub mod netns;
+pub mod nodes;
 pub mod process;
 pub mod relay;
 pub mod scheduler;
