@@ -123,7 +123,7 @@ fn a_token_is_alone_on_stdout_and_good_for_one_machine() {
     let mut cluster = Cluster::start().unwrap();
     let made = muster(&cluster.url(), &["tokens", "create"]).unwrap();
     let token = text(&made.stdout);
-    assert!(token.ends_with('\n') && token.trim().split_whitespace().count() == 1, "{token}");
+    assert!(token.ends_with('\n') && token.split_whitespace().count() == 1, "{token}");
     assert!(text(&made.stderr).contains("--join"), "{}", text(&made.stderr));
     cluster.add_agent_by("a", "cpus:1;mem:128", token.trim(), &[]).unwrap();
     let by_api = http::post_json(cluster.http, "/api/muster/v1/tokens", &[], &json!({})).unwrap().json().unwrap();

@@ -70,7 +70,6 @@ pub enum StoreChange {
 
 /// What happens to a node.
 #[derive(Clone, PartialEq, Eq, Debug)]
-#[expect(clippy::large_enum_variant, reason = "inputs are taken at once; boxing the frequent ones would cost more")]
 pub enum Input {
     /// All that the store holds, read at the start, and again when a watch was cut off.
     Loaded {
@@ -151,10 +150,6 @@ pub enum Input {
 
 /// What a node wants done, in this order.
 #[derive(Clone, PartialEq, Eq, Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "outputs are performed at once; boxing the frequent ones would cost more"
-)]
 pub enum Output {
     /// Send to an agent; a closed session swallows it.
     ToAgent {

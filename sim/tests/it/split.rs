@@ -127,7 +127,7 @@ impl World {
             sequences: BTreeMap::new(),
             updates: 0,
         };
-        world.to_allocator(AllocatorInput::Took { fence: FENCE, roles: Vec::new() });
+        world.tell_allocator(AllocatorInput::Took { fence: FENCE, roles: Vec::new() });
         for owner in 0..owner_count {
             let shards: Vec<ShardId> =
                 (0..SHARDS).filter(|shard| usize::from(*shard) % owner_count == owner).map(ShardId).collect();
@@ -138,7 +138,7 @@ impl World {
                 removed_frameworks: Vec::new(),
                 frameworks: (0..FRAMEWORKS).map(|number| (framework(number).brief(), FENCE)).collect(),
             };
-            world.to_owner(owner, taken);
+            world.tell_owner(owner, taken);
             for number in mine {
                 world.connect(owner, number);
             }
@@ -169,9 +169,9 @@ impl World {
             info: info(number),
         };
         let (certificate, peer) = ([0; 32], "p".into());
-        self.to_owner(owner, OwnerInput::SessionOpened { session, agent_id, certificate, peer, hello });
+        self.tell_owner(owner, OwnerInput::SessionOpened { session, agent_id, certificate, peer, hello });
         let picture = Picture { fence: FENCE, version: 1, frameworks: Vec::new(), tasks: Vec::new() };
-        self.to_owner(owner, OwnerInput::FromAgent { session, message: FromAgent::Picture(picture) });
+        self.tell_owner(owner, OwnerInput::FromAgent { session, message: FromAgent::Picture(picture) });
     }
 
     fn owner_of(&self, agent_id: &AgentId) -> usize {
@@ -191,7 +191,7 @@ impl World {
         }
     }
 
-    fn to_allocator(&mut self, input: AllocatorInput) {
+    fn tell_allocator(&mut self, input: AllocatorInput) {
         self.allocator.handle(input, self.now);
         self.take_allocators_words();
     }
@@ -203,7 +203,7 @@ impl World {
         self.allocator.check().unwrap();
     }
 
-    fn to_owner(&mut self, owner: usize, input: OwnerInput) {
+    fn tell_owner(&mut self, owner: usize, input: OwnerInput) {
         self.owners[owner].handle(input, self.now);
         let mut taken = Vec::new();
         while let Some(output) = self.owners[owner].poll_output() {
@@ -222,7 +222,7 @@ impl World {
         }
         for (session, floor) in taken {
             let message = FromAgent::OrdersTaken { fence: FENCE, floor, refused: Vec::new() };
-            self.to_owner(owner, OwnerInput::FromAgent { session, message });
+            self.tell_owner(owner, OwnerInput::FromAgent { session, message });
         }
         self.check();
     }
@@ -269,11 +269,11 @@ impl World {
             let (to, message) = (*to, link.pop_front().unwrap());
             match (to, message) {
                 (Part::Owner(owner), NodeMessage::ToOwner(message)) => {
-                    self.to_owner(owner, OwnerInput::FromNode(message));
+                    self.tell_owner(owner, OwnerInput::FromNode(message));
                 }
                 (Part::Homes, NodeMessage::ToHome(message)) => self.home_hears(message),
                 (Part::Allocator, NodeMessage::ToAllocator(message)) => {
-                    self.to_allocator(AllocatorInput::FromNode(message));
+                    self.tell_allocator(AllocatorInput::FromNode(message));
                 }
                 (to, message) => panic!("{message:?} for {to:?}"),
             }
@@ -287,7 +287,7 @@ impl World {
             let lot = lot(&[grant.agent_id.as_str(), grant.framework_id.as_str(), &round]);
             let cpus = Milli(grant.resources.scalar(&ResourceName::Cpus).0 / 2);
             let resources = Resources::basic(cpus, Milli::whole(10), Milli::ZERO);
-            let is_used = lot % 3 != 0 && cpus != Milli::ZERO && grant.resources.contains(&resources);
+            let is_used = !lot.is_multiple_of(3) && cpus != Milli::ZERO && grant.resources.contains(&resources);
             let task = Arc::new(Task {
                 id: TaskId::parse(&format!("t-{}-{}-{round}", grant.agent_id, grant.framework_id)).unwrap(),
                 name: "t".into(),
@@ -320,7 +320,7 @@ impl World {
     fn end_some_tasks(&mut self, round: u64) {
         let round = round.to_string();
         let ending: Vec<Arc<Task>> = self.running.values().flat_map(BTreeMap::values).cloned().collect();
-        for task in ending.into_iter().filter(|task| lot(&[task.id.as_str(), &round]) % 3 == 0) {
+        for task in ending.into_iter().filter(|task| lot(&[task.id.as_str(), &round]).is_multiple_of(3)) {
             self.running.get_mut(&task.agent_id).unwrap().remove(&task.id);
             self.updates += 1;
             let mut status = TaskStatus::new(
@@ -336,7 +336,7 @@ impl World {
             let session = SessionId(task.agent_id.as_str()[1..].parse().unwrap());
             let update = StatusUpdate { status, latest: TaskState::Finished };
             let owner = self.owner_of(&task.agent_id);
-            self.to_owner(owner, OwnerInput::FromAgent { session, message: FromAgent::Updates(vec![update]) });
+            self.tell_owner(owner, OwnerInput::FromAgent { session, message: FromAgent::Updates(vec![update]) });
         }
     }
 
