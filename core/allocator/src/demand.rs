@@ -7,6 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use muster_model::fence::Fence;
 use muster_model::framework::FrameworkInfo;
+use muster_model::node_message::{NodeMessage, Target, ToHome};
 use muster_model::offer::RescindReason;
 use muster_model::{FrameworkId, OfferId, Role, Timestamp};
 
@@ -83,6 +84,25 @@ impl AllocatorEngine {
         }
         let lost = self.lost_homes.entry(id.clone()).or_default();
         *lost = home_fence.max(*lost);
+    }
+
+    /// A home that counted as lost lives: it is obeyed again, and asked for what its frameworks want.
+    pub(crate) fn homes_back(&mut self, frameworks: BTreeSet<FrameworkId>) {
+        let Some(allocator_fence) = self.fence else { return };
+        self.lost_homes.retain(|id, _| !frameworks.contains(id));
+        // It is one home: asked for one framework, it tells the demand of all.
+        if let Some(id) = frameworks.into_iter().next() {
+            self.send(Target::HomeOf(id), NodeMessage::ToHome(ToHome::DemandWanted { allocator_fence }));
+        }
+    }
+
+    /// What was on its way to these frameworks' home is lost: nobody may ever answer those offers.
+    pub(crate) fn homes_relinked(&mut self, frameworks: &BTreeSet<FrameworkId>) {
+        for id in frameworks {
+            if let Some(slot) = self.cluster.framework_order.get(id).copied() {
+                self.revoke_offers(slot, None, Some(RescindReason::OwnerLost));
+            }
+        }
     }
 
     /// Forgets refusals and suppression of these roles (of all, if none is named), and gives at once.

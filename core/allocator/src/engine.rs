@@ -108,6 +108,8 @@ impl AllocatorEngine {
                     self.send(Target::Owner(node), NodeMessage::ToOwner(ToOwner::BookWanted { allocator_fence }));
                 }
             }
+            Input::HomesBack(frameworks) => self.homes_back(frameworks),
+            Input::HomesRelinked(frameworks) => self.homes_relinked(&frameworks),
             Input::FromNode(message) => {
                 if self.fence.is_some() {
                     self.handle_message(message, now.mono);
@@ -165,6 +167,11 @@ impl AllocatorEngine {
     /// not known. Cost: O(agents).
     pub fn explain(&self, framework_id: &FrameworkId, role: &Role, now: Now) -> Option<DecisionView> {
         view::explain(&self.cluster, framework_id, role, now)
+    }
+
+    /// Whether a book of the shard came under this fence or a newer one.
+    pub fn has_book_of(&self, shard: ShardId, fence: Fence) -> bool {
+        self.cluster.shard_fences.get(&shard).is_some_and(|newest| *newest >= fence)
     }
 
     /// Checks the tables against each other: for tests. Errors: what is wrong, for the one who has to find the mistake.
@@ -346,7 +353,7 @@ impl AllocatorEngine {
         }
     }
 
-    fn send(&mut self, to: Target, message: NodeMessage) {
+    pub(crate) fn send(&mut self, to: Target, message: NodeMessage) {
         self.outputs.push_back(Output::Send { to, message });
     }
 }

@@ -6,7 +6,7 @@ use muster_model::fence::Fence;
 use muster_model::node_message::{NodeMessage, Target, ToAllocator};
 use muster_model::offer::RescindReason;
 use muster_model::store_op::Stored;
-use muster_model::{Duration, Milli, NodeId, ShardId};
+use muster_model::{Duration, FrameworkId, Milli, NodeId, ShardId};
 
 /// What an allocator is told at its start.
 #[derive(Clone, Debug)]
@@ -34,7 +34,7 @@ pub enum Input {
     Lost,
     /// These shards have a new owner, or the link to their owner is down: grants there are void, their agents get no
     /// offers until the owner has sent their books; until then they are charged as they were last known. A new owner's
-    /// book may have come before this: once its link is up, [`Input::OwnerBack`] is to follow in any case.
+    /// book may have come before this: then [`Input::OwnerBack`] is to follow, see [`crate::AllocatorEngine::has_book_of`].
     ShardsLost {
         /// Which.
         shards: BTreeSet<ShardId>,
@@ -43,6 +43,11 @@ pub enum Input {
     },
     /// The link to a node is up again: ask its owner for its books.
     OwnerBack(NodeId),
+    /// The node that is these frameworks' home lives after all: it speaks for them under the fence that was lost. Their
+    /// demand is asked for; if the link to it is still down, it tells it when that is up.
+    HomesBack(BTreeSet<FrameworkId>),
+    /// The link to the node that is these frameworks' home was renewed: offers on their way are lost, so open ones are void.
+    HomesRelinked(BTreeSet<FrameworkId>),
     /// A message of an owner or a home.
     FromNode(ToAllocator),
 }

@@ -116,8 +116,8 @@ pub enum ToOwner {
         /// Where the framework believes it runs.
         agent_id: Option<AgentId>,
     },
-    /// From a new home: from now on only this fence is obeyed, the framework's grants are void, and its tasks are told
-    /// by [`ToHome::FrameworkTasks`]; pending updates are forwarded again.
+    /// From a new home: from now on only this fence is obeyed, grants made for older ones are void, and its tasks are told
+    /// by [`ToHome::FrameworkTasks`]; pending updates are forwarded again. Under the same fence again, grants stay.
     FenceFramework {
         /// Whose, with its capabilities as they are now.
         framework: FrameworkBrief,

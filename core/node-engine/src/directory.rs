@@ -225,6 +225,11 @@ impl Directory {
         self.homes.get(id)
     }
 
+    /// Frameworks whose home a node is.
+    pub(crate) fn frameworks_of(&self, node: &NodeId) -> BTreeSet<FrameworkId> {
+        self.homes.iter().filter(|(_, home)| home.node == *node).map(|(id, _)| id.clone()).collect()
+    }
+
     /// Nodes that are registered now.
     pub(crate) const fn nodes(&self) -> &BTreeMap<NodeId, NodeRecord> {
         &self.nodes

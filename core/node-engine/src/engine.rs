@@ -55,6 +55,8 @@ pub struct NodeEngine {
     sessions: BTreeMap<SessionId, ShardId>,
     standbys: BTreeMap<SessionId, (ShardId, AgentId)>,
     between: VecDeque<(Target, NodeMessage)>,
+    /// Nodes that counted as lost and live, while this one allocates: their homes' frameworks are obeyed again.
+    returned: BTreeSet<NodeId>,
     /// How far other nodes' clocks are ahead of this one's, in milliseconds.
     clocks: BTreeMap<NodeId, i64>,
     /// The nodes that the shell was told to keep connections with.
@@ -92,6 +94,7 @@ impl NodeEngine {
             sessions: BTreeMap::new(),
             standbys: BTreeMap::new(),
             between: VecDeque::new(),
+            returned: BTreeSet::new(),
             clocks: BTreeMap::new(),
             told_peers: Vec::new(),
             config,
@@ -178,7 +181,12 @@ impl NodeEngine {
                 self.between.push_back((to, message));
             }
             if self.between.is_empty() {
-                return;
+                // What was said of their loss has been heard: now they are back.
+                let returned = core::mem::take(&mut self.returned);
+                if returned.is_empty() {
+                    return;
+                }
+                returned.into_iter().for_each(|node| self.home_back(&node, now));
             }
             while let Some((to, message)) = self.between.pop_front() {
                 self.route(to, message, now);
@@ -306,6 +314,7 @@ impl NodeEngine {
             owner::Input::AgentAdmitted(_)
             | owner::Input::ShardsTaken { .. }
             | owner::Input::ShardLost { .. }
+            | owner::Input::HomeRelinked { .. }
             | owner::Input::Drain { .. }
             | owner::Input::Undrain { .. }
             | owner::Input::PeerMoved { .. }
@@ -399,8 +408,17 @@ impl NodeEngine {
         }
         for (node, shards) in moved {
             if self.is_allocator {
+                let is_told = |shard: &ShardId| {
+                    let part = self.directory.shard(*shard);
+                    part.is_some_and(|part| self.allocator.has_book_of(*shard, part.fence))
+                };
+                let has_spoken = shards.iter().any(is_told);
                 let lost = allocator::Input::ShardsLost { shards: shards.clone(), reason: RescindReason::OwnerLost };
                 self.allocator.handle(lost, now);
+                if has_spoken {
+                    // The new owner was faster than the watch.
+                    self.allocator.handle(allocator::Input::OwnerBack(node.clone()), now);
+                }
             }
             // This node's own are met once they are taken.
             if node != self.config.record.name {
@@ -502,7 +520,8 @@ impl NodeEngine {
             Watched::Probe { node, address, seq } => self.outputs.push_back(Output::Probe { node, address, seq }),
             Watched::SuspectsChanged(suspects) => self.outputs.push_back(Output::Suspects(suspects)),
             Watched::LiveChanged(live) => {
-                self.live = live.clone();
+                let before = core::mem::replace(&mut self.live, live.clone());
+                self.returned.extend(live.nodes.keys().filter(|node| !before.nodes.contains_key(*node)).cloned());
                 self.tell_peers();
                 if self.is_loaded {
                     self.tell_home_who_lives(now);
@@ -609,12 +628,18 @@ impl NodeEngine {
         self.link_nodes.insert(link, node.clone());
         self.down.remove(&node);
         let shards = self.shards_of_peer(&node);
-        self.reset_owner(node.clone(), shards, "the connection with the agent's owner was renewed", now);
+        let frameworks = self.directory.frameworks_of(&node);
+        self.owner.handle(owner::Input::HomeRelinked { frameworks: frameworks.clone() }, now);
+        self.reset_owner(node.clone(), shards.clone(), "the connection with the agent's owner was renewed", now);
         if self.directory.allocator().is_some_and(|holder| holder.node == node) {
             self.home.handle(home::Input::AllocatorReset, now);
         }
         if self.is_allocator {
+            // Grants, revocations and offers on their way are lost; the books that follow say which grants there are.
+            let lost = allocator::Input::ShardsLost { shards, reason: RescindReason::OwnerLost };
+            self.allocator.handle(lost, now);
             self.allocator.handle(allocator::Input::OwnerBack(node), now);
+            self.allocator.handle(allocator::Input::HomesRelinked(frameworks), now);
         }
     }
 
@@ -636,6 +661,14 @@ impl NodeEngine {
                 self.allocator.handle(lost, now);
             }
             self.reset_owner(node, shards, "the connection with the agent's owner is down", now);
+        }
+    }
+
+    /// A node that was lost lives: while it was lost, this node's home told the allocator that nobody speaks for its frameworks.
+    fn home_back(&mut self, node: &NodeId, now: Now) {
+        let frameworks = self.directory.frameworks_of(node);
+        if self.is_allocator && self.live.nodes.contains_key(node) && !frameworks.is_empty() {
+            self.allocator.handle(allocator::Input::HomesBack(frameworks), now);
         }
     }
 

@@ -18,7 +18,7 @@ impl NodeEngine {
     /// Sends a message of one of this node's parts on its way.
     pub(crate) fn route(&mut self, to: Target, message: NodeMessage, now: Now) {
         let me = self.config.record.name.clone();
-        self.learn(&message, &me);
+        self.learn(&message, &me, now);
         if self.links.is_empty() {
             // Nobody else can be reached: what is not for this node's parts finds no way.
             if self.node_of(&to).is_none_or(|node| *node == me) {
@@ -57,7 +57,7 @@ impl NodeEngine {
 
     /// A message of another node.
     pub(crate) fn hear_peer(&mut self, from: &NodeId, message: NodeMessage, now: Now) {
-        self.learn(&message, from);
+        self.learn(&message, from, now);
         if let NodeMessage::ToOwner(to_owner) = &message
             && self.is_early(to_owner)
         {
@@ -100,7 +100,7 @@ impl NodeEngine {
     }
 
     /// Believes who speaks with a newer fence: the answer must go there, before the store's watch has told of it.
-    fn learn(&mut self, message: &NodeMessage, from: &NodeId) {
+    fn learn(&mut self, message: &NodeMessage, from: &NodeId, now: Now) {
         let holder = |fence| Holder { node: from.clone(), fence };
         match message {
             NodeMessage::ToOwner(ToOwner::FenceFramework { framework, home_fence }) => {
@@ -111,7 +111,10 @@ impl NodeEngine {
             }
             NodeMessage::ToOwner(ToOwner::BookWanted { allocator_fence })
             | NodeMessage::ToHome(ToHome::DemandWanted { allocator_fence }) => {
-                self.directory.hear_allocator(holder(*allocator_fence));
+                // What was said to nobody, or to the allocator before, is said again: the watch will bring no news of it.
+                if self.directory.hear_allocator(holder(*allocator_fence)) {
+                    self.home.handle(home::Input::AllocatorReset, now);
+                }
             }
             NodeMessage::ToOwner(_) | NodeMessage::ToHome(_) | NodeMessage::ToAllocator(_) => {}
         }

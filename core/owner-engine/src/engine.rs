@@ -19,6 +19,7 @@ use muster_model::agent_message::ToAgent;
 use muster_model::fence::Fence;
 use muster_model::framework::FrameworkBrief;
 use muster_model::node_message::ToOwner;
+use muster_model::offer::RescindReason;
 use muster_model::record::{AgentRecord, Record};
 use muster_model::store_op::Stored;
 use muster_model::time::Now;
@@ -138,6 +139,11 @@ impl OwnerEngine {
             Input::AgentAdmitted(stored) => self.take_agent_record(stored, now),
             Input::SessionOpened { session, agent_id, certificate, peer, hello } => {
                 self.open_session(session, agent_id, certificate, peer, hello, now);
+            }
+            Input::HomeRelinked { frameworks } => {
+                for framework_id in &frameworks {
+                    self.void_grants_of(framework_id, |_| true, Some(RescindReason::OwnerLost));
+                }
             }
             Input::PeerMoved { session, peer } => self.move_peer(session, peer),
             Input::SessionClosed { session, why } => self.session_closed(session, &why, now),

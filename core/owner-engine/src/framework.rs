@@ -124,13 +124,10 @@ impl OwnerEngine {
         if !is_known {
             self.meet_framework(&brief);
         }
-        let is_said_again = self.frameworks.get(&framework_id).is_some_and(|f| f.home_fence == Some(home_fence));
+        // The same fence again is no new home: the framework's capabilities have changed, or the home gives back itself
+        // what it can't use here any more. Grants stay.
         if !self.obeys_home(&framework_id, home_fence) {
             return;
-        }
-        if is_said_again {
-            // Something between the home and us was lost. An offer that the home still counts on is rescinded.
-            self.void_grants_of(&framework_id, |_| true, Some(RescindReason::OwnerLost));
         }
         self.meet_framework(&brief);
         let tasks = self.tasks.of(&framework_id);
@@ -148,7 +145,7 @@ impl OwnerEngine {
     }
 
     /// Takes those of the framework's grants out of the books that are void, and says so.
-    fn void_grants_of(
+    pub(crate) fn void_grants_of(
         &mut self,
         framework_id: &FrameworkId,
         is_void: impl Fn(&Grant) -> bool,

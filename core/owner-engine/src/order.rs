@@ -161,7 +161,9 @@ impl OwnerEngine {
             self.held.push_back(Waiting { until: now.mono.after(ORDER_HOLD), order });
             return;
         }
-        if self.misses_grants(&order) && may_wait {
+        // One that only gives back has nothing to wait for: a grant that comes after it is closed at once.
+        let has_wishes = !order.tasks.is_empty() || order.refusal.is_some();
+        if has_wishes && self.misses_grants(&order) && may_wait {
             self.waiting.push_back(Waiting { until: now.mono.after(ORDER_WAIT), order });
             return;
         }

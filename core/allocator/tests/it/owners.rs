@@ -3,7 +3,7 @@
 use crate::world::*;
 use muster_allocator::io::{Input, Output};
 use muster_model::fence::Fence;
-use muster_model::node_message::{AgentBook, NodeMessage, Target, ToAllocator, ToOwner};
+use muster_model::node_message::{AgentBook, NodeMessage, Target, ToAllocator, ToHome, ToOwner};
 use muster_model::offer::RescindReason;
 use muster_model::{NodeId, ShardId};
 
@@ -182,12 +182,56 @@ fn a_framework_whose_home_is_lost_gets_nothing_until_a_newer_home_speaks() {
 }
 
 #[test]
+fn a_home_that_was_only_out_of_reach_is_obeyed_again() {
+    let mut world = offered();
+    let open: Vec<_> = world.offers().iter().map(|offer| offer.grant.clone()).collect();
+    let home_fence = fence(1);
+    world.tell(ToAllocator::HomeLost { framework_id: framework_id("f"), home_fence });
+    open.iter().for_each(|grant| world.close(grant, "", None));
+    world.outputs.clear();
+    world.input(Input::HomesBack([framework_id("f"), framework_id("never-heard-of")].into()));
+    let is_asked = |output: &Output| {
+        let Output::Send { to, message } = output;
+        matches!((to, message), (Target::HomeOf(_), NodeMessage::ToHome(ToHome::DemandWanted { .. })))
+    };
+    assert!(matches!(&world.outputs[..], [asked] if is_asked(asked)), "{:?}", world.outputs);
+    world.tell(demand(framework("f", &["*"])));
+    assert_eq!(world.run_at(6 * SECOND).len(), 2, "the same fence and version as before the loss");
+}
+
+#[test]
+fn offers_on_their_way_to_a_home_whose_link_was_renewed_are_void() {
+    let mut world = offered();
+    let open: Vec<_> = world.offers().iter().map(|offer| offer.grant.offer_id).collect();
+    world.outputs.clear();
+    world.input(Input::HomesRelinked([framework_id("f"), framework_id("never-heard-of")].into()));
+    assert_eq!(revokes(&world.outputs).len(), 2);
+    assert_eq!(rescinds(&world.outputs), open.into_iter().map(|id| (id, RescindReason::OwnerLost)).collect::<Vec<_>>());
+    world.outputs.clear();
+    world.input(Input::HomesRelinked([framework_id("f")].into()));
+    assert!(world.outputs.is_empty(), "they are being taken back already");
+}
+
+#[test]
+fn a_book_that_came_before_the_news_of_its_owner_is_known() {
+    let mut world = offered();
+    assert!(world.engine.has_book_of(ShardId(1), fence(1)));
+    assert!(!world.engine.has_book_of(ShardId(1), fence(2)));
+    world.tell(ToAllocator::Agent(book_of("S1", 1, 2)));
+    assert!(world.engine.has_book_of(ShardId(1), fence(2)));
+    assert!(world.engine.has_book_of(ShardId(1), fence(1)));
+    assert!(!world.engine.has_book_of(ShardId(9), fence(1)));
+}
+
+#[test]
 fn without_the_role_of_allocator_nothing_is_asked() {
     let mut world = offered();
     world.input(Input::Lost);
     world.outputs.clear();
     world.input(lose(&[1], RescindReason::OwnerLost));
     world.input(Input::OwnerBack(NodeId::parse("n2").unwrap()));
+    world.input(Input::HomesBack([framework_id("f")].into()));
+    world.input(Input::HomesRelinked([framework_id("f")].into()));
     assert!(world.outputs.is_empty());
     world.input(Input::Took { fence: Fence { epoch: 9, ..fence(1) }, roles: Vec::new() });
     world.tell(ToAllocator::Agent(book_of("S1", 1, 1)));

@@ -153,6 +153,8 @@ impl Cluster {
 
     /// The link between homes and the owner is down for a while.
     pub(crate) fn cut_home_link(&mut self) {
+        let frameworks = [fid("f0"), fid("f1")].into();
+        self.owner.handle(Input::HomeRelinked { frameworks }, self.now);
         self.reset_owner();
     }
 

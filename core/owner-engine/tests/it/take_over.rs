@@ -109,30 +109,42 @@ fn silence_counts_from_the_take_over() {
 }
 
 #[test]
-fn a_home_that_fences_again_hears_everything_again_and_its_grants_are_void() {
+fn a_home_that_fences_again_hears_everything_again_and_its_grants_stay() {
     let mut world = World::connected();
     let agent = world.agent.clone();
     let running = world.launch("t");
     world.taken(1);
     world.says(FromAgent::Updates(vec![update(&running, TaskState::Running, TaskState::Running, uuid(1))]));
     world.grants(vec![grant(2, "f", &agent, some(1, 1)), grant(3, "g", &agent, some(1, 1))]);
-    for is_second in [false, true] {
-        let outputs = world.node(ToOwner::FenceFramework { framework: brief("f", true), home_fence: HOME });
-        let ends: Vec<_> = closed(&outputs).iter().map(|it| (it.offer_id, it.reason)).collect();
-        let expected = if is_second { Vec::new() } else { vec![(oid(2), Some(RescindReason::OwnerLost))] };
-        assert_eq!(ends, expected);
+    for (name, is_aware) in [("the same", true), ("another capability", false), ("as before", true)] {
+        let outputs = world.node(ToOwner::FenceFramework { framework: brief("f", is_aware), home_fence: HOME });
+        assert_eq!(closed(&outputs), [], "case: {name}");
         let [ToHome::FrameworkTasks { tasks, .. }, ToHome::Update(status)] = &to_homes(&outputs)[..] else {
             panic!("{outputs:?}")
         };
         assert_eq!(tasks, &[(tid("t"), agent.clone())]);
         assert_eq!(status.uuid, Some(uuid(1)));
     }
-    assert_eq!(world.owner.view().agents[&agent].offered.len(), 1, "another framework's stays");
+    assert_eq!(world.owner.view().agents[&agent].offered.len(), 2);
     // Sequences go on under the same fence: an order that came before is not taken twice.
     world.grants(vec![grant(4, "f", &agent, some(1, 1))]);
     let mut order = world.new_order(&[4], vec![task("u", "f", &agent, some(1, 1))]);
     order.sequence = 1;
     assert!(has_note(&world.node(ToOwner::Order(order)), "came again"));
+}
+
+#[test]
+fn the_grants_of_a_home_whose_link_was_renewed_are_void() {
+    let mut world = World::connected();
+    let agent = world.agent.clone();
+    world.grants(vec![grant(2, "f", &agent, some(1, 1)), grant(3, "g", &agent, some(1, 1))]);
+    for is_second in [false, true] {
+        let outputs = world.handle(Input::HomeRelinked { frameworks: [fid("f"), fid("unknown")].into() });
+        let ends: Vec<_> = closed(&outputs).iter().map(|it| (it.offer_id, it.reason)).collect();
+        let expected = if is_second { Vec::new() } else { vec![(oid(2), Some(RescindReason::OwnerLost))] };
+        assert_eq!(ends, expected);
+    }
+    assert_eq!(world.owner.view().agents[&agent].offered.len(), 1, "another framework's stays");
 }
 
 #[test]
