@@ -189,6 +189,11 @@ impl Http {
         Ok(gathered.view.clone())
     }
 
+    /// The picture of the cluster without the nodes that do not answer.
+    async fn partial_view(&self) -> Result<ClusterView, Reply> {
+        Ok(self.gather.cluster().await.ok_or_else(stopping)?.view.clone())
+    }
+
     /// This node's own part of the picture, between two turns of the loop.
     async fn own_view(&self) -> Result<ClusterView, Reply> {
         self.gather.own().await.ok_or_else(stopping)

@@ -312,7 +312,9 @@ async fn readers_get_503_for_a_part_unless_they_take_it() {
         assert_eq!((status, retry.as_deref()), (503, Some("1")), "case: {path}");
         assert!(text.contains("node n2: there is no link to node n2") && text.contains("partial=ok"), "{path}: {text}");
     }
-    for path in ["/state?partial=ok", "/api/muster/v1/agents?partial=ok", "/metrics", "/health", "/version"] {
+    let placement = ["/api/muster/v1/nodes", "/api/muster/v1/shards"];
+    let partial = ["/state?partial=ok", "/api/muster/v1/agents?partial=ok", "/metrics", "/health", "/version"];
+    for path in partial.into_iter().chain(placement) {
         assert_eq!(ask(path).await.0, 200, "case: {path}");
     }
     n1.sender.send(Event::Stop).await.unwrap();
