@@ -5,6 +5,7 @@ use std::{
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use anyhow::Context;
@@ -17,6 +18,9 @@ use crate::{
     process::Process,
     wait,
 };
+
+/// Shards that have not moved for so long have found their nodes. Between two that a node is given lies a moment.
+const QUIET: Duration = Duration::from_secs(2);
 
 /// A cluster of several nodes. All of it ends when this value goes away.
 #[derive(Debug)]
@@ -54,7 +58,30 @@ impl Nodes {
         for _ in 0..node_count {
             cluster.add_node()?;
         }
+        cluster.wait_settled()?;
         Ok(cluster)
+    }
+
+    /// Waits until each node that runs has its part of the shards, and none has moved for a while: a node that comes is
+    /// given them by and by, and offers of a shard that moves are rescinded.
+    ///
+    /// Errors: when they go on moving.
+    pub fn wait_settled(&self) -> anyhow::Result<()> {
+        let running = self.running();
+        let (mut known, mut since) = (BTreeMap::new(), Instant::now());
+        wait::until("the shards to have found their nodes", || {
+            let counts = running.iter().map(|index| self.shard_counts(*index)).collect::<Result<Vec<_>, _>>();
+            let Ok(counts) = counts else { return Ok(None) };
+            let (Some(first), true) = (counts.first(), counts.windows(2).all(|pair| pair[0] == pair[1])) else {
+                return Ok(None);
+            };
+            if *first != known {
+                (known, since) = (first.clone(), Instant::now());
+            }
+            let least = first.values().sum::<usize>() / (4 * running.len());
+            let has_part = |index: &usize| first.get(self.name(*index)).is_some_and(|count| *count > least);
+            Ok((running.iter().all(has_part) && since.elapsed() > QUIET).then_some(()))
+        })
     }
 
     /// The folder of this cluster.

@@ -1,0 +1,149 @@
+//! The store is away for a while, or one of its members dies: what is owned goes on, what must be written waits and says so.
+
+use super::{Client, Scene, UNTIL_GO, list, string};
+use muster_e2e::{
+    http,
+    scheduler::{Acknowledge, Scheduler, framework, task},
+    wait,
+};
+use serde_json::json;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+/// How long the store is away at least: much longer than the nodes' leases in it.
+const OUTAGE: Duration = Duration::from_secs(20);
+
+#[test]
+fn stalled_etcd_stops_nothing_that_is_owned() {
+    let (mut scene, client) = Scene::start(1, |_| 0);
+    let before = epochs(&scene);
+    scene.cluster.etcd.stall(0).unwrap();
+    let began = Instant::now();
+    works_without_a_store(&mut scene, &client, began);
+    scene.cluster.etcd.wake(0).unwrap();
+    resumes(&mut scene, &client, &before);
+    scene.expect_nothing_twice();
+}
+
+#[test]
+fn killed_etcd_stops_nothing_that_is_owned() {
+    let (mut scene, client) = Scene::start(1, |_| 0);
+    let before = epochs(&scene);
+    scene.cluster.etcd.kill(0).unwrap();
+    let began = Instant::now();
+    works_without_a_store(&mut scene, &client, began);
+    scene.cluster.etcd.restart(0).unwrap();
+    resumes(&mut scene, &client, &before);
+    scene.expect_nothing_twice();
+}
+
+/// Each shard's owner and epoch, as each node shows them.
+fn epochs(scene: &Scene) -> BTreeMap<(usize, u64), (String, u64)> {
+    let of = |via: usize| {
+        let shards = scene.cluster.shards(via).unwrap().into_iter();
+        shards.map(move |shard| {
+            let number = shard["number"].as_u64().unwrap();
+            ((via, number), (string(&shard["owner"]), shard["epoch"].as_u64().unwrap()))
+        })
+    };
+    [0, 1].into_iter().flat_map(of).collect()
+}
+
+fn works_without_a_store(scene: &mut Scene, client: &Client, began: Instant) {
+    for index in [0, 1] {
+        let name = scene.cluster.name(index).to_owned();
+        wait::until("the node to notice", || {
+            Ok(scene.cluster.log(&name).contains("the store does not answer").then_some(()))
+        })
+        .unwrap();
+    }
+    let all: Vec<usize> = (0..scene.agents.len()).collect();
+    scene.launch_on(client, "early", &all);
+    scene.let_end(0);
+    client.scheduler.wait_state("end-0", "TASK_FINISHED").unwrap();
+
+    let mut new = framework("newcomer");
+    for index in [0, 1] {
+        let call = json!({"type": "SUBSCRIBE", "subscribe": {"framework_info": new}});
+        let refused = http::post_json(scene.cluster.http(index), "/api/v1/scheduler", &[], &call).unwrap();
+        assert_eq!(refused.status, 503, "{}", refused.text());
+        assert!(refused.header("retry-after").is_some(), "{:?}", refused.headers);
+        assert!(refused.text().contains("store"), "{}", refused.text());
+        let refused = http::post_json(scene.cluster.http(index), "/api/muster/v1/tokens", &[], &json!({})).unwrap();
+        assert_eq!(refused.status, 503, "{}", refused.text());
+        assert!(refused.text().contains("store"), "{}", refused.text());
+    }
+    // One of the framework's own is no exception: it keeps the stream that it has.
+    new["id"] = json!({"value": client.scheduler.framework_id});
+    let error = Scheduler::subscribe(scene.cluster.http(1), &new, Acknowledge::All).unwrap_err();
+    assert!(error.to_string().contains("503"), "{error:#}");
+
+    // An agent whose session breaks comes back, and its tasks with it.
+    let last = scene.agents.len() - 1;
+    let name = scene.cluster.agent_named(&scene.agents[last]).unwrap().to_owned();
+    scene.cluster.kill_agent(&name).unwrap();
+    scene.let_end(last);
+    scene.cluster.start_agent(&name).unwrap();
+    client.scheduler.wait_state(&format!("end-{last}"), "TASK_FINISHED").unwrap();
+
+    while began.elapsed() < OUTAGE {
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    scene.launch_on(client, "late", &all);
+    let id = "early-0";
+    client.scheduler.kill(id).unwrap();
+    client.scheduler.wait_state(id, "TASK_KILLED").unwrap();
+    scene.expect_tasks_run_on(0);
+}
+
+fn resumes(scene: &mut Scene, client: &Client, before: &BTreeMap<(usize, u64), (String, u64)>) {
+    let newcomer = wait::until("a SUBSCRIBE", || {
+        Ok(Scheduler::subscribe(scene.cluster.http(1), &framework("newcomer"), Acknowledge::All).ok())
+    })
+    .unwrap();
+    newcomer.teardown().unwrap();
+    wait::until("a token", || Ok(scene.cluster.new_token(1).ok())).unwrap();
+    scene.cluster.add_agent("late", "cpus:1;mem:256", 1).unwrap();
+    let late = [scene.cluster.connected_agents(0).unwrap().into_iter().find(|id| !scene.agents.contains(id)).unwrap()];
+    let offer = client.wait_offers(&late.clone().into())[&late[0]].clone();
+    client.launch(&offer, &[task("resumed", UNTIL_GO, &offer)]);
+    client.scheduler.wait_state("resumed", "TASK_RUNNING").unwrap();
+    scene.cluster.wait_live(2).unwrap();
+    scene.cluster.expect_running().unwrap();
+    scene.expect_tasks_run_on(1);
+    assert_eq!(&epochs(scene), before, "a node gave up a shard");
+    // The one agent that was killed took its offer with it.
+    let (events, killed) = (client.scheduler.events(), scene.agents.last().unwrap().as_str());
+    for rescind in events.iter().filter(|event| event["type"] == "RESCIND") {
+        let mut offers = events.iter().flat_map(|event| list(&event["offers"]["offers"]));
+        let offer = offers.find(|offer| offer["id"] == rescind["rescind"]["offer_id"]).unwrap();
+        assert_eq!(offer["agent_id"]["value"], killed, "an offer was rescinded: {offer}");
+    }
+}
+
+#[test]
+fn one_of_three_etcd_members_dies_and_nobody_notices() {
+    let (mut scene, client) = Scene::start(3, |_| 0);
+    let before = epochs(&scene);
+    let all: Vec<usize> = (0..scene.agents.len()).collect();
+    // One of them leads.
+    for member in 0..3 {
+        scene.cluster.etcd.kill(member).unwrap();
+        scene.launch_on(&client, &format!("without-{member}"), &all);
+        for via in [0, 1] {
+            let info = framework(&format!("newcomer-{member}-{via}"));
+            let newcomer = Scheduler::subscribe(scene.cluster.http(via), &info, Acknowledge::All).unwrap();
+            newcomer.teardown().unwrap();
+        }
+        scene.cluster.new_token(1).unwrap();
+        scene.cluster.etcd.restart(member).unwrap();
+        scene.cluster.etcd.wait_until_up(member).unwrap();
+    }
+    assert_eq!(epochs(&scene), before, "a node gave up a shard");
+    assert!(!client.scheduler.events().iter().any(|event| event["type"] == "RESCIND"));
+    scene.cluster.expect_running().unwrap();
+    scene.expect_tasks_run_on(1);
+    scene.expect_nothing_twice();
+}
