@@ -7,6 +7,7 @@ mod clients;
 mod crashes;
 mod disks;
 mod links;
+mod nodes;
 mod operators;
 mod refusals;
 mod tasks;

@@ -21,6 +21,7 @@ const PATH: &str = "/api/v1/scheduler";
 /// One subscription.
 #[derive(Debug)]
 pub struct Scheduler {
+    /// Where calls go.
     server: SocketAddr,
     /// The id the control plane gave.
     pub framework_id: String,
@@ -76,11 +77,23 @@ impl Scheduler {
     ///
     /// Errors: when the server refuses or does not answer.
     pub fn subscribe(server: SocketAddr, framework: &Value, acknowledge: Acknowledge) -> anyhow::Result<Self> {
+        Self::subscribe_through(server, server, framework, acknowledge)
+    }
+
+    /// As [`Scheduler::subscribe`], with all calls sent to another node than the stream is from, as behind a load balancer.
+    ///
+    /// Errors: as there.
+    pub fn subscribe_through(
+        stream_from: SocketAddr,
+        server: SocketAddr,
+        framework: &Value,
+        acknowledge: Acknowledge,
+    ) -> anyhow::Result<Self> {
         let mut call = json!({"type": "SUBSCRIBE", "subscribe": {"framework_info": framework}});
         if let Some(id) = framework.get("id") {
             call["framework_id"] = id.clone();
         }
-        let mut records = Records::open(server, PATH, &call)?;
+        let mut records = Records::open(stream_from, PATH, &call)?;
         let stream_id = records.header("mesos-stream-id").context("the answer has no Mesos-Stream-Id")?.to_owned();
         let first = records.next_record()?.context("the stream ended at once")?;
         anyhow::ensure!(first["type"] == "SUBSCRIBED", "the first event is {first}");
