@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use crate::{dist, steps};
 
 /// What the tests use, and the Debian package that has it.
-const NEEDS: [(&str, Proof); 10] = [
+const NEEDS: [(&str, Proof); 11] = [
     ("gcc", Proof::Command("cc")),
     ("python3-venv", Proof::Script("python3 -c 'import venv, ensurepip'")),
     // pymesos needs an HTTP parser in C, built on the spot.
@@ -26,6 +26,7 @@ const NEEDS: [(&str, Proof); 10] = [
     ("iproute2", Proof::Command("ip")),
     ("nftables", Proof::Command("nft")),
     ("etcd-server", Proof::Command("etcd")),
+    ("haproxy", Proof::Command("haproxy")),
 ];
 
 enum Proof {
