@@ -3,8 +3,10 @@
 //! Tasks are asked for their pids and told to end by a file, without any program of Muster's, so that a task that was
 //! started twice, or stopped, shows.
 
+mod added;
 mod etcd;
 mod killed;
+mod launching;
 mod stalled;
 
 use muster_e2e::{
@@ -152,6 +154,12 @@ impl Client {
             agents.iter().all(|id| open.contains_key(id)).then_some(open)
         });
         found.unwrap()
+    }
+
+    /// The newest open offer of each agent.
+    fn open_offers(&self) -> BTreeMap<String, Value> {
+        let used = self.used.lock().unwrap().clone();
+        open_offers(&self.scheduler.events(), &used)
     }
 
     fn launch(&self, offer: &Value, tasks: &[Value]) {
