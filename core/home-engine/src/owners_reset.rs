@@ -1,13 +1,12 @@
 //! Shards got a new owner, or the link to their owner was down: what was open there is void or undecided.
 //!
-//! Per framework, in this order: its offers there are rescinded, the owner takes the home's fence, decides what became
-//! of the active tasks, and gets the kills again; then it gets the rescinded offers back, as some may have been granted by
-//! the new owner's book. So an order that the old owner lost is told, and none is repeated.
+//! Per framework, in this order: its offers there are rescinded, the owner takes the home's fence, voids the grants there,
+//! decides what became of the active tasks, and gets the kills again. So an order that was lost, or that went to a node
+//! which owned the shard no longer, is told, its grants are free again, and none is repeated.
 
 use crate::engine::HomeEngine;
 use crate::framework::Asked;
 use crate::limits::TASKS_PER_DECIDE_MAX;
-use crate::offers::Taken;
 use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::vec::Vec;
@@ -49,26 +48,25 @@ impl HomeEngine {
                     && framework.fence().incarnation == self.config.incarnation
             });
             if is_ours {
-                let rescinded = self.rescind_there(&id, reset, why);
+                self.rescind_there(&id, reset, why);
                 self.fence_there(&id, reset);
                 self.ask_there_again(&id, reset, now);
-                self.give_back(rescinded, None);
             }
         }
     }
 
-    fn rescind_there(&mut self, id: &FrameworkId, reset: Reset<'_>, why: &str) -> Vec<Taken> {
-        let Some(framework) = self.frameworks.get(id) else { return Vec::new() };
+    fn rescind_there(&mut self, id: &FrameworkId, reset: Reset<'_>, why: &str) {
+        let Some(framework) = self.frameworks.get(id) else { return };
         let offers = framework.offers.iter().filter(|(_, offer)| reset.has(&offer.grant.agent_id));
         let offer_ids: Vec<OfferId> = offers.map(|(offer_id, _)| *offer_id).collect();
-        let taken: Vec<Taken> = offer_ids.iter().filter_map(|offer_id| self.take_offer(*offer_id)).collect();
-        for (_, offer) in &taken {
-            self.event(id, Event::Rescind(offer.grant.offer_id));
+        for offer_id in &offer_ids {
+            if self.take_offer(*offer_id).is_some() {
+                self.event(id, Event::Rescind(*offer_id));
+            }
         }
         if !offer_ids.is_empty() {
             self.note(Some(id), "offers rescinded", format!("{}: {why}", offer_ids.len()));
         }
-        taken
     }
 
     fn fence_there(&mut self, id: &FrameworkId, reset: Reset<'_>) {
@@ -100,6 +98,8 @@ impl HomeEngine {
             }
         }
         self.send_to_owner(reset.owner(), ToOwner::FenceFramework { framework: brief, home_fence });
+        let (framework_id, shards) = (id.clone(), reset.shards.clone());
+        self.send_to_owner(reset.owner(), ToOwner::VoidGrants { framework_id, home_fence, shards });
         for part in tasks.chunks(TASKS_PER_DECIDE_MAX) {
             let (framework_id, tasks) = (id.clone(), part.to_vec());
             self.send_to_owner(reset.owner(), ToOwner::Decide { framework_id, home_fence, tasks });

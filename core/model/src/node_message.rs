@@ -163,6 +163,16 @@ pub enum ToOwner {
         /// The allocator's fence.
         allocator_fence: Fence,
     },
+    /// From a home whose earlier orders to agents of these shards may be lost (a shard has a new owner, or the link was
+    /// down): the framework's grants on those agents are void. The home has rescinded its offers there.
+    VoidGrants {
+        /// Whose.
+        framework_id: FrameworkId,
+        /// The home's fence.
+        home_fence: Fence,
+        /// Where.
+        shards: BTreeSet<ShardId>,
+    },
 }
 
 /// What an owner can say about one task.

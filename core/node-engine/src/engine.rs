@@ -314,7 +314,6 @@ impl NodeEngine {
             owner::Input::AgentAdmitted(_)
             | owner::Input::ShardsTaken { .. }
             | owner::Input::ShardLost { .. }
-            | owner::Input::HomeRelinked { .. }
             | owner::Input::Drain { .. }
             | owner::Input::Undrain { .. }
             | owner::Input::PeerMoved { .. }
@@ -422,6 +421,7 @@ impl NodeEngine {
             }
             // This node's own are met once they are taken.
             if node != self.config.record.name {
+                self.drop_early(&shards);
                 self.reset_owner(node, shards, "the agent's shard has a new owner", now);
             }
         }
@@ -629,7 +629,6 @@ impl NodeEngine {
         self.down.remove(&node);
         let shards = self.shards_of_peer(&node);
         let frameworks = self.directory.frameworks_of(&node);
-        self.owner.handle(owner::Input::HomeRelinked { frameworks: frameworks.clone() }, now);
         self.reset_owner(node.clone(), shards.clone(), "the connection with the agent's owner was renewed", now);
         if self.directory.allocator().is_some_and(|holder| holder.node == node) {
             self.home.handle(home::Input::AllocatorReset, now);

@@ -79,7 +79,9 @@ impl NodeEngine {
             ToOwner::Decide { tasks, .. } => tasks.iter().any(|(_, agent_id)| is_foreign(agent_id)),
             ToOwner::Grants { grants, .. } => grants.iter().any(|grant| is_foreign(&grant.agent_id)),
             ToOwner::Revoke { offers, .. } => offers.iter().any(|(agent_id, _)| is_foreign(agent_id)),
-            ToOwner::ReconcileAll { .. }
+            // A shard that this node is about to take has no grants.
+            ToOwner::VoidGrants { .. }
+            | ToOwner::ReconcileAll { .. }
             | ToOwner::FenceFramework { .. }
             | ToOwner::RemoveFramework { .. }
             | ToOwner::BookWanted { .. } => false,
@@ -90,13 +92,49 @@ impl NodeEngine {
     pub(crate) fn deliver_early(&mut self, now: Now) {
         for _ in 0..self.early.len() {
             let Some((until, from, message)) = self.early.pop_front() else { return };
-            let waits_on = matches!(&message, NodeMessage::ToOwner(message) if self.is_early(message));
-            match waits_on {
-                true if until > now.mono => self.early.push_back((until, from, message)),
-                true => {}
+            if until <= now.mono {
+                // Meanwhile another node may have had the shard, and have done what this asks.
+                continue;
+            }
+            match matches!(&message, NodeMessage::ToOwner(message) if self.is_early(message)) {
+                true => self.early.push_back((until, from, message)),
                 false => self.deliver(message, now),
             }
         }
+    }
+
+    /// Drops what waits for shards that another node has taken: it was said to this node as the owner before that one.
+    pub(crate) fn drop_early(&mut self, moved: &BTreeSet<ShardId>) {
+        let shard_count = self.config.shard_count;
+        let stays = |agent_id: &AgentId| !moved.contains(&ShardId::of(agent_id, shard_count));
+        self.early.retain_mut(|(_, _, message)| match message {
+            NodeMessage::ToOwner(ToOwner::Order(order)) => stays(&order.agent_id),
+            NodeMessage::ToOwner(ToOwner::Kill { agent_id, .. } | ToOwner::Acknowledge { agent_id, .. }) => {
+                stays(agent_id)
+            }
+            NodeMessage::ToOwner(ToOwner::ReconcileTask { agent_id, .. }) => agent_id.as_ref().is_none_or(stays),
+            NodeMessage::ToOwner(ToOwner::Decide { tasks, .. }) => {
+                tasks.retain(|(_, agent_id)| stays(agent_id));
+                !tasks.is_empty()
+            }
+            NodeMessage::ToOwner(ToOwner::Grants { grants, .. }) => {
+                grants.retain(|grant| stays(&grant.agent_id));
+                !grants.is_empty()
+            }
+            NodeMessage::ToOwner(ToOwner::Revoke { offers, .. }) => {
+                offers.retain(|(agent_id, _)| stays(agent_id));
+                !offers.is_empty()
+            }
+            NodeMessage::ToOwner(
+                ToOwner::VoidGrants { .. }
+                | ToOwner::ReconcileAll { .. }
+                | ToOwner::FenceFramework { .. }
+                | ToOwner::RemoveFramework { .. }
+                | ToOwner::BookWanted { .. },
+            )
+            | NodeMessage::ToHome(_)
+            | NodeMessage::ToAllocator(_) => true,
+        });
     }
 
     /// Believes who speaks with a newer fence: the answer must go there, before the store's watch has told of it.

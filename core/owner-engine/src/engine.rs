@@ -19,7 +19,6 @@ use muster_model::agent_message::ToAgent;
 use muster_model::fence::Fence;
 use muster_model::framework::FrameworkBrief;
 use muster_model::node_message::ToOwner;
-use muster_model::offer::RescindReason;
 use muster_model::record::{AgentRecord, Record};
 use muster_model::store_op::Stored;
 use muster_model::time::Now;
@@ -140,11 +139,6 @@ impl OwnerEngine {
             Input::SessionOpened { session, agent_id, certificate, peer, hello } => {
                 self.open_session(session, agent_id, certificate, peer, hello, now);
             }
-            Input::HomeRelinked { frameworks } => {
-                for framework_id in &frameworks {
-                    self.void_grants_of(framework_id, |_| true, Some(RescindReason::OwnerLost));
-                }
-            }
             Input::PeerMoved { session, peer } => self.move_peer(session, peer),
             Input::SessionClosed { session, why } => self.session_closed(session, &why, now),
             Input::FromAgent { session, message } => self.hear_agent(session, message, now),
@@ -215,6 +209,9 @@ impl OwnerEngine {
                 self.decide(&framework_id, home_fence, tasks, now);
             }
             ToOwner::FenceFramework { framework, home_fence } => self.fence_framework(framework, home_fence),
+            ToOwner::VoidGrants { framework_id, home_fence, shards } => {
+                self.void_grants_in(&framework_id, home_fence, &shards);
+            }
             ToOwner::RemoveFramework { framework_id, home_fence } => {
                 self.remove_framework(&framework_id, home_fence, now);
             }

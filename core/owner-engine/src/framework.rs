@@ -18,7 +18,7 @@ use muster_model::status::{Reason, Source, TaskStatus};
 use muster_model::task::TaskState;
 use muster_model::time::Now;
 use muster_model::view::TaskView;
-use muster_model::{AgentId, FrameworkId};
+use muster_model::{AgentId, FrameworkId, ShardId};
 
 /// A framework with tasks, grants or a home here.
 #[derive(Clone, Debug)]
@@ -124,8 +124,7 @@ impl OwnerEngine {
         if !is_known {
             self.meet_framework(&brief);
         }
-        // The same fence again is no new home: the framework's capabilities have changed, or the home gives back itself
-        // what it can't use here any more. Grants stay.
+        // The same fence again is no new home: the framework's capabilities have changed, or a shard has moved. Grants stay.
         if !self.obeys_home(&framework_id, home_fence) {
             return;
         }
@@ -144,8 +143,17 @@ impl OwnerEngine {
         }
     }
 
+    /// Orders that used or gave back grants there may be lost. What the home still counts on is rescinded.
+    pub(crate) fn void_grants_in(&mut self, framework_id: &FrameworkId, home_fence: Fence, shards: &BTreeSet<ShardId>) {
+        if self.obeys_home(framework_id, home_fence) {
+            let shard_count = self.config.shard_count;
+            let is_there = |grant: &Grant| shards.contains(&ShardId::of(&grant.agent_id, shard_count));
+            self.void_grants_of(framework_id, is_there, Some(RescindReason::OwnerLost));
+        }
+    }
+
     /// Takes those of the framework's grants out of the books that are void, and says so.
-    pub(crate) fn void_grants_of(
+    fn void_grants_of(
         &mut self,
         framework_id: &FrameworkId,
         is_void: impl Fn(&Grant) -> bool,

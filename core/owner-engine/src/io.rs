@@ -1,6 +1,5 @@
 //! What goes into an owner and what comes out.
 
-use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use muster_model::agent_message::{FromAgent, Hello, ToAgent};
@@ -88,12 +87,6 @@ pub enum Input {
     /// A machine was admitted to one of the shards, its record was changed by somebody else (an operator), or it answers
     /// [`Output::ReadAgent`]; the store has this record. An older revision than the known one is ignored.
     AgentAdmitted(Stored),
-    /// The link to the node that is these frameworks' home was renewed: an order that gave a grant back may be lost, so
-    /// their grants are void. The home has rescinded its offers here.
-    HomeRelinked {
-        /// Whose home it is.
-        frameworks: BTreeSet<FrameworkId>,
-    },
     /// An agent has connected, proved its certificate and said hello.
     SessionOpened {
         /// The connection.

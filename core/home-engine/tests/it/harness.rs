@@ -14,7 +14,7 @@ use muster_model::store_op::{Key, PersistError, StoreOp, Stored, Write};
 use muster_model::task::{Command, Program, Task};
 use muster_model::time::Now;
 use muster_model::{
-    AgentId, Duration, FrameworkId, Milli, NodeId, OfferId, Rng, Role, TaskId, Timestamp, Uuid, WallTime,
+    AgentId, Duration, FrameworkId, Milli, NodeId, OfferId, Rng, Role, ShardId, TaskId, Timestamp, Uuid, WallTime,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -422,6 +422,16 @@ fn owner_text(message: &ToOwner) -> String {
         }
         ToOwner::FenceFramework { framework, home_fence } => {
             short(format!("fence {} {}", framework.id, fence_text(home_fence)))
+        }
+        ToOwner::VoidGrants { framework_id, home_fence, shards } => {
+            let name = |shard: &ShardId| {
+                let mut names = ["near", "far", "distant", "remote", "abroad", "yonder", "beyond", "away"].into_iter();
+                let found = names.find(|name| ShardId::of(&AgentId::parse(name).unwrap(), 16) == *shard);
+                found.map_or_else(|| shard.to_string(), str::to_owned)
+            };
+            let mut shards: Vec<String> = shards.iter().map(name).collect();
+            shards.sort_by_key(|name| name != "near");
+            short(format!("void {framework_id} {} [{}]", fence_text(home_fence), list(shards)))
         }
         ToOwner::Decide { framework_id, home_fence, tasks } => {
             let tasks = list(tasks.iter().map(|(task_id, agent_id)| format!("{task_id}@{agent_id}")));

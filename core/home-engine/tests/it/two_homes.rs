@@ -223,7 +223,9 @@ impl Model {
                 self.nodes[at].fenced.push((framework.id, home_fence));
             }
             NodeMessage::ToOwner(
-                ToOwner::Decide { framework_id, home_fence, .. } | ToOwner::Kill { framework_id, home_fence, .. },
+                ToOwner::Decide { framework_id, home_fence, .. }
+                | ToOwner::VoidGrants { framework_id, home_fence, .. }
+                | ToOwner::Kill { framework_id, home_fence, .. },
             ) => self.check_fence(at, &framework_id, home_fence, "decide or kill")?,
             NodeMessage::ToOwner(ToOwner::RemoveFramework { framework_id, .. }) => {
                 let key = Key::Tombstone(framework_id.clone());

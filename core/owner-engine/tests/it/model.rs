@@ -145,6 +145,8 @@ impl Cluster {
             let home_fence = self.home.fences[&id];
             let framework = brief(framework, framework == "f0");
             self.from_home.push_back(ToOwner::FenceFramework { framework, home_fence });
+            let shards = [ShardId(0)].into();
+            self.from_home.push_back(ToOwner::VoidGrants { framework_id: id.clone(), home_fence, shards });
             let active = self.home.active.iter().filter(|(key, _)| key.0 == id);
             let tasks = active.map(|(key, agent_id)| (key.1.clone(), agent_id.clone())).collect();
             self.from_home.push_back(ToOwner::Decide { framework_id: id, home_fence, tasks });
@@ -153,8 +155,6 @@ impl Cluster {
 
     /// The link between homes and the owner is down for a while.
     pub(crate) fn cut_home_link(&mut self) {
-        let frameworks = [fid("f0"), fid("f1")].into();
-        self.owner.handle(Input::HomeRelinked { frameworks }, self.now);
         self.reset_owner();
     }
 

@@ -134,17 +134,26 @@ fn a_home_that_fences_again_hears_everything_again_and_its_grants_stay() {
 }
 
 #[test]
-fn the_grants_of_a_home_whose_link_was_renewed_are_void() {
+fn a_home_whose_orders_may_be_lost_has_its_grants_there_voided() {
     let mut world = World::connected();
     let agent = world.agent.clone();
     world.grants(vec![grant(2, "f", &agent, some(1, 1)), grant(3, "g", &agent, some(1, 1))]);
     for is_second in [false, true] {
-        let outputs = world.handle(Input::HomeRelinked { frameworks: [fid("f"), fid("unknown")].into() });
+        let (framework_id, home_fence) = (fid("f"), HOME);
+        let elsewhere = ToOwner::VoidGrants { framework_id: fid("f"), home_fence, shards: [ShardId(1)].into() };
+        assert_eq!(closed(&world.node(elsewhere)), []);
+        let shards = [ShardId(0), ShardId(9)].into();
+        let outputs = world.node(ToOwner::VoidGrants { framework_id, home_fence, shards });
         let ends: Vec<_> = closed(&outputs).iter().map(|it| (it.offer_id, it.reason)).collect();
         let expected = if is_second { Vec::new() } else { vec![(oid(2), Some(RescindReason::OwnerLost))] };
         assert_eq!(ends, expected);
     }
     assert_eq!(world.owner.view().agents[&agent].offered.len(), 1, "another framework's stays");
+    world.grants(vec![grant(4, "f", &agent, some(1, 1))]);
+    let old = Fence { epoch: HOME.epoch - 1, ..HOME };
+    let deposed = ToOwner::VoidGrants { framework_id: fid("f"), home_fence: old, shards: [ShardId(0)].into() };
+    assert!(has_note(&world.node(deposed), "deposed home"));
+    assert_eq!(world.owner.view().agents[&agent].offered.len(), 2);
 }
 
 #[test]

@@ -61,6 +61,7 @@ mirror_enum!(ToOwner<'m>, ArchivedToOwner = muster_model::node_message::ToOwner 
     Grants { allocator_fence: Fence, grants: Vec<Grant<'m>> },
     Revoke { allocator_fence: Fence, offers: Vec<(AgentId<'m>, OfferId)> },
     BookWanted { allocator_fence: Fence },
+    VoidGrants { framework_id: FrameworkId<'m>, home_fence: Fence, shards: Set<ShardId> },
 });
 
 mirror_enum!(Reconciled<'m>, ArchivedReconciled = muster_model::node_message::Reconciled {

@@ -97,10 +97,18 @@ fn to_owner() -> Vec<(&'static str, ToOwner)> {
         ),
         ("fence-framework", ToOwner::FenceFramework { framework: framework(), home_fence: h }),
         ("decide", ToOwner::Decide { framework_id: f.clone(), home_fence: h, tasks: vec![(task_id(), agent_id())] }),
-        ("remove-framework", ToOwner::RemoveFramework { framework_id: f, home_fence: h }),
+        ("remove-framework", ToOwner::RemoveFramework { framework_id: f.clone(), home_fence: h }),
         ("grants", ToOwner::Grants { allocator_fence, grants: vec![grant(), grant()] }),
         ("revoke", ToOwner::Revoke { allocator_fence, offers: vec![(agent_id(), offer_id())] }),
         ("book-wanted", ToOwner::BookWanted { allocator_fence }),
+        (
+            "void-grants",
+            ToOwner::VoidGrants {
+                framework_id: f,
+                home_fence: h,
+                shards: [muster_model::ShardId(3), muster_model::ShardId(255)].into(),
+            },
+        ),
     ]
 }
 
