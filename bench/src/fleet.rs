@@ -3,6 +3,7 @@
 //! Start reading at [`Fleet::start`]. The thread's loop takes what the connections bring, feeds the engines, and does what
 //! they ask: what is to be journalled gathers while the journal's thread writes and syncs what gathered before.
 
+mod agent;
 mod join;
 mod journal;
 mod link;
@@ -27,8 +28,10 @@ use tokio::sync::mpsc;
 pub(crate) struct Settings {
     /// Number of agents.
     pub(crate) agents: usize,
-    /// The control plane's UDP address.
-    pub(crate) address: SocketAddr,
+    /// Number of the first of them in host names.
+    pub(crate) first: usize,
+    /// The nodes' UDP addresses.
+    pub(crate) entries: Vec<SocketAddr>,
     /// Join token.
     pub(crate) token: String,
     /// Directory of the journal.
@@ -37,13 +40,32 @@ pub(crate) struct Settings {
     pub(crate) cpus: u64,
     /// See `cpus`.
     pub(crate) mem: u64,
+    /// What becomes of containers.
+    pub(crate) containers: Containers,
+}
+
+/// What becomes of a pretended container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Containers {
+    /// It runs and ends at once, well.
+    EndAtOnce,
+    /// It runs until it is signalled.
+    RunOn,
 }
 
 /// Counts while the fleet works.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
-    /// Agents that showed their picture.
+    /// Agents that have joined.
+    pub(crate) joined: AtomicU64,
+    /// Agents that showed their picture in the session that they have now.
     pub(crate) active: AtomicU64,
+    /// Connections made, of any purpose.
+    pub(crate) handshakes: AtomicU64,
+    /// Connections on which an agent stands by now.
+    pub(crate) standbys: AtomicU64,
+    /// Pictures shown so far.
+    pub(crate) pictures: AtomicU64,
     /// Tasks whose container was started.
     pub(crate) launches: AtomicU64,
     /// Syncs of the journal.
@@ -89,42 +111,83 @@ impl Counts {
     }
 }
 
-/// Sends reports for the ingest bench: agents write as many as they are given credit for.
-pub(crate) type Credit = mpsc::UnboundedSender<Vec<(usize, u64)>>;
+/// What the fleet is told while it runs.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Agents, by their position, write so many reports each.
+    Report(Vec<(usize, u64)>),
+    /// All agents lose their connections at once.
+    Reconnect,
+}
 
 /// A running fleet.
 pub(crate) struct Fleet {
     pub(crate) counts: Arc<Counts>,
-    pub(crate) credit: Credit,
+    agents: u64,
+    commands: mpsc::UnboundedSender<Command>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Fleet {
-    /// Joins and connects all agents; returns when the control plane has every one's picture.
+    /// Joins and connects all agents; returns when each has shown its picture.
     pub(crate) async fn start(settings: Settings, patience: Duration) -> anyhow::Result<Self> {
         let counts = Arc::new(Counts::default());
-        let (credit, credits) = mpsc::unbounded_channel();
-        let wanted = u64::try_from(settings.agents)?;
+        let (commands, told) = mpsc::unbounded_channel();
+        let agents = u64::try_from(settings.agents)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let for_thread = Arc::clone(&counts);
         let thread = std::thread::Builder::new().name("agents".to_owned()).spawn(move || {
-            if let Err(error) = runtime.block_on(turn::run(settings, &for_thread, credits)) {
+            if let Err(error) = runtime.block_on(turn::run(settings, &for_thread, told)) {
                 for_thread.fail(format!("{error:#}"));
             }
         });
-        let fleet = Self { counts, credit, thread: Some(thread.context("cannot start a thread")?) };
+        let thread = Some(thread.context("cannot start a thread")?);
+        let fleet = Self { counts, agents, commands, thread };
+        fleet.wait_active(patience).await?;
+        Ok(fleet)
+    }
+
+    /// Waits until every agent has a session in which it showed its picture.
+    pub(crate) async fn wait_active(&self, patience: Duration) -> anyhow::Result<()> {
+        self.wait(&self.counts.active, "are connected", patience).await
+    }
+
+    /// Waits until every agent stands by at a second node.
+    pub(crate) async fn wait_standbys(&self, patience: Duration) -> anyhow::Result<()> {
+        self.wait(&self.counts.standbys, "stand by at a second node", patience).await
+    }
+
+    async fn wait(&self, count: &AtomicU64, what: &str, patience: Duration) -> anyhow::Result<()> {
         let end = Instant::now() + patience;
         loop {
-            fleet.counts.check()?;
-            let active = fleet.counts.active.load(Ordering::Relaxed);
-            if active >= wanted {
-                return Ok(fleet);
+            self.counts.check()?;
+            let now = count.load(Ordering::Relaxed);
+            if now >= self.agents {
+                return Ok(());
             }
             if Instant::now() > end {
-                bail!("{active} of {wanted} simulated agents are connected after {} s", patience.as_secs());
+                bail!("{now} of {} simulated agents {what} after {} s", self.agents, patience.as_secs());
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    /// Lets agents, by their position, write so many reports each.
+    pub(crate) fn report(&self, credit: Vec<(usize, u64)>) -> anyhow::Result<()> {
+        self.commands.send(Command::Report(credit)).ok().context("the simulated agents are gone")
+    }
+
+    /// Lets all agents lose their connections at once. They are not connected any more when this returns.
+    pub(crate) async fn reconnect(&self) -> anyhow::Result<()> {
+        let before = self.counts.pictures.load(Ordering::Relaxed);
+        self.commands.send(Command::Reconnect).ok().context("the simulated agents are gone")?;
+        while self.counts.active.load(Ordering::Relaxed) >= self.agents
+            && self.counts.pictures.load(Ordering::Relaxed) == before
+        {
+            self.counts.check()?;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Ok(())
     }
 }
 

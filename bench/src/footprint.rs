@@ -98,7 +98,7 @@ async fn hold(server: &ControlPlane, tasks: usize) -> anyhow::Result<Loaded> {
     let mut load = Load::finishing(tasks, 1);
     load.work.goal = Goal::Running;
     load.work.command = vec!["sleep".to_owned(), "1000000".to_owned()];
-    Loaded::reach(server.http, &load).await
+    Loaded::reach(&[server.http], &load).await
 }
 
 /// Processes of the agent, by what they do.

@@ -109,6 +109,8 @@ pub(crate) struct Framework {
     offers: VecDeque<Offer>,
     tasks: Vec<TaskSeen>,
     done: usize,
+    /// Whether it said that it wants no more offers: whatever runs on would else be offered all that is left.
+    is_suppressed: bool,
     seen: Seen,
 }
 
@@ -159,6 +161,7 @@ impl Framework {
             offers: VecDeque::new(),
             tasks: Vec::with_capacity(work.tasks),
             done: 0,
+            is_suppressed: false,
             seen: Seen::default(),
             work,
         };
@@ -329,6 +332,10 @@ impl Framework {
             let offer_ids = self.offers.drain(..).map(|offer| offer.id).collect();
             let decline = call::Decline { offer_ids, filters: Some(refuse(31_536_000.0)) };
             self.call(Call { decline: Some(decline), ..of_type(call::Type::Decline) });
+        }
+        if self.work.goal == Goal::Running && !self.is_suppressed {
+            self.is_suppressed = true;
+            self.call(Call { ..of_type(call::Type::Suppress) });
         }
         Ok(())
     }

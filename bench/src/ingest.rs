@@ -14,7 +14,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::{
-    fleet::{Fleet, Settings},
+    fleet::{Containers, Fleet, Settings},
     launch::{as_f64, cpu_fields, cpu_rows},
     measure::{Watch, figure},
     outcome::Outcome,
@@ -60,11 +60,13 @@ pub(crate) async fn run(args: &IngestArgs) -> anyhow::Result<()> {
     let server = ControlPlane::start(&binary, dir.path(), &["--report-interval-ms", "600000"]).await?;
     let settings = Settings {
         agents,
-        address: server.quic,
+        first: 0,
+        entries: vec![server.quic],
         token: server.token().await?,
         dir: dir.path().to_owned(),
         cpus: 4,
         mem: 4096,
+        containers: Containers::EndAtOnce,
     };
     let joined = Instant::now();
     let fleet = Fleet::start(settings, Duration::from_secs(60 + u64::try_from(agents)? / 10)).await?;
@@ -88,7 +90,7 @@ pub(crate) async fn run(args: &IngestArgs) -> anyhow::Result<()> {
             }
         }
         if !credit.is_empty() {
-            fleet.credit.send(credit).ok().context("the simulated agents are gone")?;
+            fleet.report(credit)?;
         }
         let before: u64 = taken.iter().sum();
         look(&server, &mut taken).await?;

@@ -12,7 +12,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::{
-    fleet::{Fleet, Settings},
+    fleet::{Containers, Fleet, Settings},
     framework::Seen,
     load::{Load, Loaded},
     measure::{Samples, Used, Watch, figure},
@@ -103,11 +103,13 @@ async fn simulated(args: &LaunchArgs) -> anyhow::Result<()> {
     let server = args.server(dir.path()).await?;
     let settings = Settings {
         agents,
-        address: server.quic,
+        first: 0,
+        entries: vec![server.quic],
         token: server.token().await?,
         dir: dir.path().to_owned(),
         cpus: AGENT_CPUS,
         mem: AGENT_MEM,
+        containers: Containers::EndAtOnce,
     };
     let fleet = Fleet::start(settings, Duration::from_secs(60 + u64::try_from(agents)? / 20)).await?;
     let pid = server.program.pid();
@@ -116,7 +118,7 @@ async fn simulated(args: &LaunchArgs) -> anyhow::Result<()> {
     drop(fleet.counts.take_sync_millis());
 
     let watch = Watch::begin(&[pid, std::process::id()])?;
-    let loaded = Loaded::reach(server.http, &load).await;
+    let loaded = Loaded::reach(&[server.http], &load).await;
     fleet.counts.check()?;
     let loaded = loaded?;
     let used = watch.end()?;
@@ -187,7 +189,7 @@ async fn real(args: &LaunchArgs) -> anyhow::Result<()> {
     let mut agent = RealAgent::start(&binary, dir.path(), &server, &token)?;
     wait_joined(&server, &mut agent).await?;
     let watch = Watch::begin(&[server.program.pid(), std::process::id(), agent.program.pid()])?;
-    let loaded = Loaded::reach(server.http, &load).await?;
+    let loaded = Loaded::reach(&[server.http], &load).await?;
     let used = watch.end()?;
     let rate = Rate::of(&loaded.seen, load.tasks)?;
     loaded.tear_down()?;
@@ -207,7 +209,7 @@ async fn real(args: &LaunchArgs) -> anyhow::Result<()> {
     match &args.oracle {
         Some(oracle) => {
             let oracle = Oracle::start(oracle, dir.path()).await?;
-            let loaded = Loaded::reach(oracle.http, &load).await?;
+            let loaded = Loaded::reach(&[oracle.http], &load).await?;
             let peer = Rate::of(&loaded.seen, load.tasks)?;
             loaded.tear_down()?;
             drop(oracle);

@@ -49,15 +49,15 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
-    /// Runs the load to its goal.
-    pub(crate) async fn reach(address: SocketAddr, load: &Load) -> anyhow::Result<Self> {
-        let works = load.works();
+    /// Runs the load to its goal; the frameworks are spread over the addresses.
+    pub(crate) async fn reach(addresses: &[SocketAddr], load: &Load) -> anyhow::Result<Self> {
+        let works = addresses.iter().copied().cycle().zip(load.works()).collect();
         let (done, all_done) = tokio::sync::oneshot::channel();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let work = move || {
             runtime.block_on(async {
-                match reach_all(address, works).await {
+                match reach_all(works).await {
                     Ok((seen, frameworks)) => {
                         let _ = done.send(Ok(seen));
                         let _ = stopped.await;
@@ -84,9 +84,9 @@ impl Loaded {
     }
 }
 
-async fn reach_all(address: SocketAddr, works: Vec<Work>) -> anyhow::Result<(Vec<Seen>, Vec<Framework>)> {
+async fn reach_all(works: Vec<(SocketAddr, Work)>) -> anyhow::Result<(Vec<Seen>, Vec<Framework>)> {
     let mut subscribed = Vec::new();
-    for work in works {
+    for (address, work) in works {
         subscribed.push(Framework::subscribe(address, work).await?);
     }
     let running: Vec<_> = subscribed

@@ -2,6 +2,8 @@
 #![expect(clippy::print_stdout, reason = "results are what this program is for")]
 
 mod allocate;
+mod connections;
+mod failover;
 mod fleet;
 mod footprint;
 mod framework;
@@ -10,9 +12,12 @@ mod ingest;
 mod launch;
 mod load;
 mod measure;
+mod nodes;
 mod oracle;
 mod outcome;
+mod scale;
 mod server;
+mod watcher;
 
 use clap::{Parser, Subcommand};
 
@@ -33,6 +38,12 @@ enum Bench {
     Ingest(ingest::IngestArgs),
     /// Size, memory and wake-ups of the agent
     Footprint(footprint::FootprintArgs),
+    /// Memory and processor time of agents that are connected and idle
+    Connections(connections::ConnectionsArgs),
+    /// The same launches on 1, 2 and 4 control-plane nodes
+    Scale(scale::ScaleArgs),
+    /// How long after the loss of a node its agents are offered again
+    Failover(failover::FailoverArgs),
 }
 
 /// As in the control plane, so that what is measured is not the generator.
@@ -46,5 +57,8 @@ fn main() -> anyhow::Result<()> {
         Bench::Launch(args) => runtime()?.block_on(launch::run(&args)),
         Bench::Ingest(args) => runtime()?.block_on(ingest::run(&args)),
         Bench::Footprint(args) => runtime()?.block_on(footprint::run(&args)),
+        Bench::Connections(args) => runtime()?.block_on(connections::run(&args)),
+        Bench::Scale(args) => runtime()?.block_on(scale::run(&args)),
+        Bench::Failover(args) => runtime()?.block_on(failover::run(&args)),
     }
 }

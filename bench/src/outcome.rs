@@ -42,6 +42,11 @@ impl Outcome {
     }
 }
 
+/// Says on the way what a long run is at.
+pub(crate) fn progress(what: &str) {
+    eprintln!("{what}");
+}
+
 /// A length of time for people.
 pub(crate) fn millis(milliseconds: f64) -> String {
     if milliseconds < 1.0 { format!("{:.0} µs", milliseconds * 1000.0) } else { format!("{milliseconds:.1} ms") }

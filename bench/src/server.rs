@@ -112,12 +112,21 @@ pub(crate) struct ControlPlane {
 impl ControlPlane {
     /// Starts it with these settings beside its ports and directory, and waits until it answers.
     pub(crate) async fn start(binary: &Path, dir: &Path, settings: &[&str]) -> anyhow::Result<Self> {
-        let http = free_tcp()?;
-        let quic = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        Self::start_at(binary, &dir.join("control-plane"), free_tcp()?, free_udp()?, settings).await
+    }
+
+    /// The same with its state in `data_dir` and on these ports; its log is beside that directory.
+    pub(crate) async fn start_at(
+        binary: &Path,
+        data_dir: &Path,
+        http: SocketAddr,
+        quic: SocketAddr,
+        settings: &[&str],
+    ) -> anyhow::Result<Self> {
         let mut command = Command::new(binary);
         command.args(["--listen", &http.to_string(), "--quic", &quic.to_string(), "--log", "warn", "--data-dir"]);
-        command.arg(dir.join("control-plane")).args(["--advertise", &quic.to_string()]).args(settings);
-        let mut program = Program::start(&mut command, &dir.join("control-plane.log"))?;
+        command.arg(data_dir).args(["--advertise", &quic.to_string()]).args(settings);
+        let mut program = Program::start(&mut command, &data_dir.with_extension("log"))?;
         let limits = Limits {
             connect_timeout: Duration::from_secs(5),
             answer_timeout: Duration::from_secs(60),
@@ -157,6 +166,17 @@ impl ControlPlane {
         Ok(serde_json::from_slice(&answer.body)?)
     }
 
+    /// Reads one figure of this node's own part of the picture at `/metrics`; 0 where it is not shown.
+    pub(crate) async fn metric(&self, name: &str) -> anyhow::Result<u64> {
+        let answer = self.client.request(Method::GET, "/metrics", &[], bytes::Bytes::new()).await?;
+        if !answer.status.is_success() {
+            bail!("GET /metrics: {}", answer.status);
+        }
+        let page = String::from_utf8_lossy(&answer.body).into_owned();
+        let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(line.map_or(Ok(0), str::parse)?)
+    }
+
     /// Waits until so many agents are connected.
     pub(crate) async fn wait_agents(&self, count: usize, patience: Duration) -> anyhow::Result<()> {
         let end = Instant::now() + patience;
@@ -179,6 +199,11 @@ impl ControlPlane {
 /// A TCP port of the loopback address that is free now.
 pub(crate) fn free_tcp() -> anyhow::Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}
+
+/// The same for UDP.
+pub(crate) fn free_udp() -> anyhow::Result<SocketAddr> {
+    Ok(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
 /// The program of this name beside this one.

@@ -63,8 +63,18 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
         steps.step("bench launch, small", || small_bench(root, &["launch", "--small"]));
         steps.step("bench ingest, small", || small_bench(root, &["ingest", "--small"]));
         steps.step("bench launch, real agent, small", || small_bench(root, &["launch", "--real-agent", "--small"]));
+        steps.step("bench connections, small", || small_bench(root, &["connections", "--small"]));
+        if has_etcd() {
+            steps.step("bench connections, two nodes, small", || {
+                small_bench(root, &["connections", "--small", "--nodes", "2"])
+            });
+            steps.step("bench scale, small", || small_bench(root, &["scale", "--small"]));
+            steps.step("bench failover, small", || small_bench(root, &["failover", "--small"]));
+        } else {
+            steps.skip("benches of several nodes", 3, "there is no `etcd`; on Debian: apt-get install etcd-server");
+        }
     } else {
-        steps.skip("benches", 4, "the build failed");
+        steps.skip("benches", 8, "the build failed");
     }
     if options.quick {
         steps.skip("clients", CLIENTS.len(), "--quick");
@@ -205,6 +215,10 @@ fn kernel_tests(root: &Path) -> anyhow::Result<Vec<(&'static str, String)>> {
     }
     anyhow::ensure!(output.status.success() && found.len() == 2, "the kernel tests of agent/linux could not be built");
     Ok(found)
+}
+
+fn has_etcd() -> bool {
+    Command::new("etcd").arg("--version").output().is_ok_and(|output| output.status.success())
 }
 
 fn has_nextest(root: &Path) -> bool {

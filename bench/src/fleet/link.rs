@@ -1,77 +1,151 @@
-//! One simulated agent's connection: its control stream both ways, and its stream of reports.
+//! One connection of a simulated agent, to its owner or to its standby: control stream both ways, and stream of reports.
+
+use std::net::SocketAddr;
 
 use anyhow::Context;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use muster_agent_engine::io::{ConnectionId, Purpose};
 use muster_agent_wire::{limits::FRAME_BYTES_MAX, message::decode_to_agent};
-use muster_transport::quic::{Connection, Endpoint, Priority, RecvStream, SendStream};
-use tokio::sync::mpsc;
+use muster_transport::{
+    quic::{CloseCode, Connection, Endpoint, Priority, RecvStream, SendStream},
+    tls::ClientTls,
+};
+use tokio::sync::{mpsc, oneshot};
 
-use super::{Settings, join::Joined, turn::FleetEvent};
+use super::turn::FleetEvent;
 
 /// Frames that wait for one agent's control stream.
 const OUTBOX_MAX: usize = 1024;
 
-/// The ways out of one agent. Bytes are whole frames with their lengths.
-pub(super) struct Link {
-    pub(super) control: mpsc::Sender<Bytes>,
-    pub(super) reports: mpsc::UnboundedSender<Bytes>,
+/// The sockets of some agents: as in an agent, a standby says less often that it lives.
+#[derive(Clone)]
+pub(super) struct Sockets {
+    pub(super) session: Endpoint,
+    pub(super) standby: Endpoint,
 }
 
-/// Connects and starts the tasks that carry frames.
-pub(super) async fn connect(
+/// One connection, or the attempt to make it, as its agent sees it. It is closed when this is dropped.
+pub(super) struct Link {
+    pub(super) id: ConnectionId,
+    /// Whole frames with their lengths.
+    pub(super) control: mpsc::Sender<Bytes>,
+    /// The same.
+    pub(super) reports: mpsc::UnboundedSender<Bytes>,
+    /// Frames of this turn.
+    pub(super) out: BytesMut,
+    /// Whether its node was told that the agent stands by there.
+    pub(super) stands_by: bool,
+    _leave: oneshot::Sender<()>,
+}
+
+/// The other ends, in the task that carries frames.
+struct Ends {
     index: usize,
-    settings: &Settings,
-    endpoint: &Endpoint,
-    joined: &Joined,
+    id: ConnectionId,
     events: mpsc::Sender<FleetEvent>,
+    control: mpsc::Receiver<Bytes>,
+    reports: mpsc::UnboundedReceiver<Bytes>,
+}
+
+/// Begins to connect agent `index`. What comes of it is told to `events`.
+pub(super) fn dial(
+    index: usize,
+    id: ConnectionId,
+    address: &str,
+    purpose: Purpose,
+    sockets: &Sockets,
+    tls: &ClientTls,
+    events: &mpsc::Sender<FleetEvent>,
 ) -> anyhow::Result<Link> {
-    let connection = endpoint.connect(settings.address, &joined.tls).await?;
-    let (send, receive) = connection.open_bi(Priority::Control).await?;
+    let address: SocketAddr = address.parse().with_context(|| format!("nodes advertise {address}, no IP:PORT"))?;
+    let endpoint = match purpose {
+        Purpose::Session => sockets.session.clone(),
+        Purpose::Standby => sockets.standby.clone(),
+    };
     let (control, to_send) = mpsc::channel(OUTBOX_MAX);
     let (reports, to_report) = mpsc::unbounded_channel();
-    tokio::spawn(write(send, to_send));
-    tokio::spawn(report(connection.clone(), to_report));
-    tokio::spawn(async move {
-        let why = match read(index, receive, &events).await {
-            Ok(()) => "the control plane ended the control stream".to_owned(),
-            Err(error) => format!("{error:#}"),
-        };
-        let _ = events.send(FleetEvent::Lost { index, why }).await;
-        drop(connection);
-    });
-    Ok(Link { control, reports })
+    let (leave, left) = oneshot::channel();
+    let ends = Ends { index, id, events: events.clone(), control: to_send, reports: to_report };
+    tokio::spawn(run(endpoint, address, tls.clone(), ends, left));
+    Ok(Link { id, control, reports, out: BytesMut::new(), stands_by: false, _leave: leave })
 }
 
-async fn write(mut send: SendStream, mut to_send: mpsc::Receiver<Bytes>) {
-    while let Some(bytes) = to_send.recv().await {
-        // A lost connection is told by the reader.
-        if send.write_bytes(bytes).await.is_err() {
-            return;
+/// A connection from its first packet to its last.
+async fn run(endpoint: Endpoint, address: SocketAddr, tls: ClientTls, ends: Ends, mut left: oneshot::Receiver<()>) {
+    let (index, id, events) = (ends.index, ends.id, ends.events.clone());
+    let connected = tokio::select! {
+        biased;
+        _ = &mut left => return,
+        connected = endpoint.connect(address, &tls) => connected,
+    };
+    let why = match connected {
+        Ok(connection) => {
+            let why = tokio::select! {
+                why = carry(&connection, ends) => Some(why),
+                _ = left => None,
+            };
+            connection.close(CloseCode::DONE, "the agent leaves");
+            why
         }
+        Err(error) => Some(format!("{:#}", anyhow::Error::from(error))),
+    };
+    if let Some(why) = why {
+        let _ = events.send(FleetEvent::Lost { index, connection: id, why }).await;
     }
 }
 
-async fn report(connection: Connection, mut to_report: mpsc::UnboundedReceiver<Bytes>) {
+/// Carries frames both ways until something ends it; says what.
+async fn carry(connection: &Connection, ends: Ends) -> String {
+    let Ends { index, id, events, control, reports } = ends;
+    let (send, receive) = match connection.open_bi(Priority::Control).await {
+        Ok(control) => control,
+        Err(error) => return error.to_string(),
+    };
+    if events.send(FleetEvent::Connected { index, connection: id }).await.is_err() {
+        return "the fleet ends".to_owned();
+    }
+    let result = tokio::select! {
+        result = write(send, control) => result,
+        result = report(connection, reports) => result,
+        result = read(index, id, receive, &events) => result,
+    };
+    let why = match result {
+        Ok(()) => "the control plane ended the control stream".to_owned(),
+        Err(error) => format!("{error:#}"),
+    };
+    connection.close_reason().map_or(why, |reason| reason.to_string())
+}
+
+async fn write(mut send: SendStream, mut to_send: mpsc::Receiver<Bytes>) -> anyhow::Result<()> {
+    while let Some(bytes) = to_send.recv().await {
+        send.write_bytes(bytes).await?;
+    }
+    // The agent let go of the connection; that ends this task too.
+    std::future::pending().await
+}
+
+async fn report(connection: &Connection, mut to_report: mpsc::UnboundedReceiver<Bytes>) -> anyhow::Result<()> {
     let mut stream: Option<SendStream> = None;
     while let Some(bytes) = to_report.recv().await {
         let mut open = match stream.take() {
             Some(open) => open,
-            None => match connection.open_uni(Priority::Reports).await {
-                Ok(open) => open,
-                Err(_) => return,
-            },
+            None => connection.open_uni(Priority::Reports).await?,
         };
-        if open.write_bytes(bytes).await.is_err() {
-            return;
-        }
+        open.write_bytes(bytes).await?;
         stream = Some(open);
     }
+    std::future::pending().await
 }
 
-async fn read(index: usize, mut receive: RecvStream, events: &mpsc::Sender<FleetEvent>) -> anyhow::Result<()> {
+async fn read(
+    index: usize,
+    connection: ConnectionId,
+    mut receive: RecvStream,
+    events: &mpsc::Sender<FleetEvent>,
+) -> anyhow::Result<()> {
     while let Some(frame) = receive.read_frame(FRAME_BYTES_MAX).await? {
-        let message = decode_to_agent(&frame).context("a message of the owner")?;
-        if events.send(FleetEvent::Message { index, message }).await.is_err() {
+        let message = decode_to_agent(&frame).context("a message of a node")?;
+        if events.send(FleetEvent::Message { index, connection, message }).await.is_err() {
             return Ok(());
         }
     }

@@ -1,36 +1,24 @@
-//! The loop around the engines of the fleet.
+//! The loop around the engines of the fleet: joins agents, turns events into inputs, and does what the engines ask.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     sync::{Arc, atomic::Ordering, mpsc::SyncSender},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context, bail};
-use bytes::{BufMut as _, BytesMut};
-use muster_agent_engine::{
-    AgentEngine,
-    io::{AgentConfig, ConnectionId, ContainerEnd, Input, Output, Purpose},
-};
-use muster_agent_wire::message::encode_from_agent;
-use muster_model::{
-    AgentId, Duration as ModelDuration, Milli, Rng, Timestamp, Uuid, WallTime,
-    agent::AgentInfo,
-    agent_message::{FromAgent, Report, ToAgent},
-    fence::Fence,
-    record::IdentityRecord,
-    resource::Resources,
-    status::Exit,
-    time::Now,
-};
+use anyhow::Context;
+use bytes::BytesMut;
+use muster_agent_engine::io::{ConnectionId, Input};
+use muster_model::{Rng, Timestamp, Uuid, WallTime, agent_message::ToAgent, time::Now};
 use muster_transport::quic::{Endpoint, Tuning};
 use tokio::sync::mpsc;
 
 use super::{
-    Counts, Settings,
+    Command, Counts, Settings,
+    agent::{Done, SimulatedAgent},
     join::{Joined, join},
-    journal::{self, Batch, Write},
-    link::{Link, connect},
+    journal::{self, Batch},
+    link::{Sockets, dial},
 };
 
 /// Events that wait for the loop; at the bound connections stop reading.
@@ -41,99 +29,74 @@ const TURN_MAX: usize = 1024;
 const AGENTS_PER_SOCKET: usize = 256;
 /// Agents that join at the same time; the cluster's record changes with each, so more only wait for each other.
 const JOINING_MAX: usize = 4;
-/// How often deadlines and reports are looked at.
-const TICK: Duration = Duration::from_millis(500);
+/// How often deadlines of agents without a session are looked at, and a part of all others.
+const TICK: Duration = Duration::from_millis(50);
+/// In so many ticks each agent's turn comes.
+const TICKS_OF_A_ROUND: usize = 10;
+/// An agent's signs of life and when it gives a silent node up, as the agent's program has them by default.
+const KEEP_ALIVE: Duration = Duration::from_secs(12);
+/// See `KEEP_ALIVE`.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// What happens to the fleet.
 pub(super) enum FleetEvent {
-    Message { index: usize, message: ToAgent },
-    Lost { index: usize, why: String },
+    Joined(Box<Newcomer>),
+    Connected { index: usize, connection: ConnectionId },
+    Message { index: usize, connection: ConnectionId, message: ToAgent },
+    Lost { index: usize, connection: ConnectionId, why: String },
     Journalled { done: Vec<(usize, Vec<u64>)>, position: u64 },
 }
 
-struct SimulatedAgent {
-    id: AgentId,
-    engine: AgentEngine,
-    /// What its engine calls its connection.
-    connection: ConnectionId,
-    link: Link,
-    /// Frames of this turn.
-    out: BytesMut,
-    write: Write,
-    is_touched: bool,
-    report_every: Option<Duration>,
-    reported_at: Instant,
-    report_sequence: u64,
+/// An agent that joined, or could not.
+pub(super) struct Newcomer {
+    index: usize,
+    joined: anyhow::Result<Joined>,
+    sockets: Sockets,
 }
-
-/// A join under way, with what the agent needs after it.
-type Joining = tokio::task::JoinHandle<anyhow::Result<(Joined, Arc<AgentInfo>, Endpoint)>>;
 
 /// Joins, connects and runs until the fleet is dropped.
 pub(super) async fn run(
     settings: Settings,
     counts: &Arc<Counts>,
-    mut credits: mpsc::UnboundedReceiver<Vec<(usize, u64)>>,
+    mut commands: mpsc::UnboundedReceiver<Command>,
 ) -> anyhow::Result<()> {
     let (events, mut queue) = mpsc::channel(EVENTS_MAX);
-    let journal = journal::start(&settings.dir, counts, events.clone())?;
     let mut fleet = FleetLoop {
-        agents: Vec::with_capacity(settings.agents),
+        agents: (0..settings.agents).map(|_| None).collect(),
         clock: Instant::now(),
         touched: Vec::new(),
+        restless: BTreeSet::new(),
+        sweep: 0,
         counts: Arc::clone(counts),
-        journal,
+        journal: journal::start(&settings.dir, counts, events.clone())?,
         is_journalling: false,
         frame: Vec::new(),
+        rng: Rng::new(u64::from(std::process::id()) ^ wall_micros() ^ (u64::try_from(settings.first)? << 32)),
+        joining: 0,
+        started: 0,
+        sockets: None,
+        settings: Arc::new(settings),
+        events,
     };
-    let settings = Arc::new(settings);
-    let mut rng = Rng::new(u64::from(std::process::id()) ^ wall_micros());
-    let mut endpoint: Option<Endpoint> = None;
-    let mut joining: VecDeque<Joining> = VecDeque::new();
-    let mut started = 0;
-    while fleet.agents.len() < settings.agents && !counts.is_stopping() {
-        while started < settings.agents && joining.len() < JOINING_MAX {
-            let open = match endpoint.take().filter(|_| started % AGENTS_PER_SOCKET != 0) {
-                Some(open) => open,
-                None => Endpoint::client("127.0.0.1:0".parse().ok(), tuning())?,
-            };
-            let (info, nonce) = (Arc::new(info(&settings, started)?), Uuid::from_random(rng.bytes16()));
-            let (settings, own) = (Arc::clone(&settings), open.clone());
-            joining.push_back(tokio::spawn(async move {
-                let joined = join(&settings, &own, &info, nonce).await?;
-                Ok((joined, info, own))
-            }));
-            endpoint = Some(open);
-            started += 1;
-        }
-        let Some(next) = joining.pop_front() else { break };
-        let (joined, info, own) = next.await??;
-        let index = fleet.agents.len();
-        let link = connect(index, &settings, &own, &joined, events.clone()).await?;
-        fleet.add(joined.agent_id, info, link, &mut rng);
-        while let Ok(event) = queue.try_recv() {
-            fleet.take(event)?;
-        }
-        fleet.end_turn()?;
-    }
-    drop(events);
     let mut batch = Vec::with_capacity(TURN_MAX);
     let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while !counts.is_stopping() {
+        fleet.join_more()?;
         tokio::select! {
-            count = queue.recv_many(&mut batch, TURN_MAX) => {
-                if count == 0 {
-                    bail!("the journal and all connections are gone");
-                }
+            _ = queue.recv_many(&mut batch, TURN_MAX) => {
                 for event in batch.drain(..) {
                     fleet.take(event)?;
                 }
             }
-            Some(credit) = credits.recv() => {
-                for (index, count) in credit {
-                    fleet.report(index, count)?;
+            Some(command) = commands.recv() => match command {
+                Command::Report(credit) => {
+                    for (index, count) in credit {
+                        fleet.report(index, count)?;
+                    }
                 }
-            }
+                Command::Reconnect => fleet.reconnect()?,
+            },
             _ = tick.tick() => fleet.tick()?,
         }
         fleet.end_turn()?;
@@ -142,23 +105,11 @@ pub(super) async fn run(
 }
 
 /// One socket carries many connections, so its buffers are larger than an agent's.
-fn tuning() -> Tuning {
-    let mut tuning = Tuning::agent(Duration::from_secs(5), Duration::from_secs(30));
+fn open(keep_alive: Duration, idle_timeout: Duration) -> anyhow::Result<Endpoint> {
+    let mut tuning = Tuning::agent(keep_alive, idle_timeout);
     tuning.socket_receive_bytes = 8 * 1024 * 1024;
     tuning.socket_send_bytes = 4 * 1024 * 1024;
-    tuning
-}
-
-fn info(settings: &Settings, index: usize) -> anyhow::Result<AgentInfo> {
-    Ok(AgentInfo {
-        hostname: Arc::from(format!("simulated-{index}")),
-        ip: Arc::from("127.0.0.1"),
-        port: 5051,
-        total: Resources::basic(Milli::whole(settings.cpus), Milli::whole(settings.mem), Milli::ZERO),
-        attributes: Vec::new(),
-        version: Arc::from(env!("CARGO_PKG_VERSION")),
-        missing_isolation: Vec::new(),
-    })
+    Ok(Endpoint::client("127.0.0.1:0".parse().ok(), tuning)?)
 }
 
 fn wall_micros() -> u64 {
@@ -167,14 +118,25 @@ fn wall_micros() -> u64 {
 }
 
 struct FleetLoop {
-    agents: Vec<SimulatedAgent>,
+    settings: Arc<Settings>,
+    /// By the number in their host names; absent until they joined.
+    agents: Vec<Option<SimulatedAgent>>,
     clock: Instant,
     /// Agents with something to send or to journal.
     touched: Vec<usize>,
+    /// Agents without a session, whose next attempt is a matter of milliseconds.
+    restless: BTreeSet<usize>,
+    /// Where the next part of a round begins.
+    sweep: usize,
     counts: Arc<Counts>,
     journal: SyncSender<Batch>,
     is_journalling: bool,
     frame: Vec<u8>,
+    rng: Rng,
+    events: mpsc::Sender<FleetEvent>,
+    joining: usize,
+    started: usize,
+    sockets: Option<Sockets>,
 }
 
 impl FleetLoop {
@@ -183,53 +145,75 @@ impl FleetLoop {
         Now { mono, wall: WallTime(wall_micros()) }
     }
 
-    fn add(&mut self, id: AgentId, info: Arc<AgentInfo>, link: Link, rng: &mut Rng) {
-        let identity = IdentityRecord {
-            agent_id: id.clone(),
-            highest_fence: Fence::default(),
-            ratchet_token: None,
-            addresses: Vec::new(),
-        };
-        let config = AgentConfig {
-            identity,
-            entries: vec![Arc::from("owner:1")],
-            info,
-            boot_id: Uuid::from_random(rng.bytes16()),
-            incarnation: 1,
-            kill_grace: ModelDuration::from_secs(3),
-            update_retry: ModelDuration::from_secs(10),
-            update_retry_max: ModelDuration::from_secs(600),
-            reconnect: ModelDuration::ZERO,
-            reconnect_max: ModelDuration::ZERO,
-        };
-        let engine = AgentEngine::new(config, Rng::new(rng.next_u64()));
-        let index = self.agents.len();
-        self.agents.push(SimulatedAgent {
-            id,
-            engine,
-            connection: ConnectionId(0),
-            link,
-            out: BytesMut::new(),
-            write: Write::default(),
-            is_touched: false,
-            report_every: None,
-            reported_at: Instant::now(),
-            report_sequence: 0,
-        });
-        let recovered =
-            Input::Recovered { entries: Vec::new(), journal_position: 0, journal_doubt: None, containers: Vec::new() };
-        if let Err(error) = self.feed(index, recovered) {
-            self.counts.fail(format!("{error:#}"));
+    /// Starts joins until as many are under way as may be.
+    fn join_more(&mut self) -> anyhow::Result<()> {
+        while self.started < self.agents.len() && self.joining < JOINING_MAX {
+            let index = self.started;
+            let sockets = match self.sockets.take().filter(|_| !index.is_multiple_of(AGENTS_PER_SOCKET)) {
+                Some(sockets) => sockets,
+                // As the agent's program: a standby's connection is kept alive, and given up, after 5/3 of the time.
+                None => Sockets {
+                    session: open(KEEP_ALIVE, IDLE_TIMEOUT)?,
+                    standby: open(KEEP_ALIVE * 5 / 3, IDLE_TIMEOUT * 5 / 3)?,
+                },
+            };
+            self.sockets = Some(sockets.clone());
+            let (settings, events, nonce) =
+                (Arc::clone(&self.settings), self.events.clone(), Uuid::from_random(self.rng.bytes16()));
+            tokio::spawn(async move {
+                let joined = join(&settings, index, &sockets.session, nonce).await;
+                let _ = events.send(FleetEvent::Joined(Box::new(Newcomer { index, joined, sockets }))).await;
+            });
+            self.started += 1;
+            self.joining += 1;
         }
+        Ok(())
     }
 
     fn take(&mut self, event: FleetEvent) -> anyhow::Result<()> {
         match event {
-            FleetEvent::Message { index, message } => {
-                let connection = self.agents.get(index).context("a message for an agent that is not there")?.connection;
-                self.feed(index, Input::FromNode { connection, message })
+            FleetEvent::Joined(newcomer) => {
+                let Newcomer { index, joined, sockets } = *newcomer;
+                self.joining -= 1;
+                self.counts.joined.fetch_add(1, Ordering::Relaxed);
+                let joined = joined.with_context(|| format!("agent {index} cannot join"))?;
+                let agent = SimulatedAgent::new(&self.settings, index, joined, sockets, &mut self.rng)?;
+                let place = self.agents.get_mut(index).context("an agent too many")?;
+                *place = Some(agent);
+                self.restless.insert(index);
+                let recovered = Input::Recovered {
+                    entries: Vec::new(),
+                    journal_position: 0,
+                    journal_doubt: None,
+                    containers: Vec::new(),
+                };
+                self.feed(index, recovered)
             }
-            FleetEvent::Lost { index, why } => bail!("agent {index} lost its connection: {why}"),
+            FleetEvent::Connected { index, connection } => {
+                self.counts.handshakes.fetch_add(1, Ordering::Relaxed);
+                match self.agents.get(index) {
+                    Some(Some(agent)) if agent.has(connection) => self.feed(index, Input::Connected { connection }),
+                    Some(_) | None => Ok(()),
+                }
+            }
+            FleetEvent::Message { index, connection, message } => {
+                // What a connection that was closed from here still said is void.
+                match self.agents.get(index) {
+                    Some(Some(agent)) if agent.has(connection) => {
+                        self.feed(index, Input::FromNode { connection, message })
+                    }
+                    Some(_) | None => Ok(()),
+                }
+            }
+            FleetEvent::Lost { index, connection, why } => {
+                let Some(Some(agent)) = self.agents.get_mut(index) else { return Ok(()) };
+                if !agent.has(connection) {
+                    return Ok(());
+                }
+                self.counts.note("a connection was lost", &why);
+                agent.drop_link(connection, &self.counts);
+                self.feed(index, Input::Disconnected { connection })
+            }
             FleetEvent::Journalled { done, position } => {
                 self.is_journalling = false;
                 for (index, seqs) in done {
@@ -243,10 +227,10 @@ impl FleetLoop {
         }
     }
 
-    /// Gives an engine an input and does what it asks for; a started container runs and ends at once.
+    /// Gives an engine an input and does what it asks for.
     fn feed(&mut self, index: usize, input: Input) -> anyhow::Result<()> {
         let now = self.now();
-        let agent = self.agents.get_mut(index).context("an event for an agent that is not there")?;
+        let agent = self.agents.get_mut(index).and_then(Option::as_mut).context("an event for an agent not there")?;
         if !agent.is_touched {
             agent.is_touched = true;
             self.touched.push(index);
@@ -255,47 +239,21 @@ impl FleetLoop {
         while let Some(input) = inputs.pop_front() {
             agent.engine.handle(input, now);
             while let Some(output) = agent.engine.poll_output() {
-                match output {
-                    Output::Persist { seq, entries } => {
-                        agent.write.entries.extend(entries);
-                        agent.write.seqs.push(seq);
+                match agent.perform(output, &self.settings, &mut self.frame, &self.counts)? {
+                    Done::All => {}
+                    Done::Inputs(more) => inputs.extend(more),
+                    Done::Dial { connection, address, purpose } => {
+                        let link =
+                            dial(index, connection, &address, purpose, &agent.sockets, &agent.tls, &self.events)?;
+                        agent.links.push(link);
                     }
-                    Output::PersistIdentity { seq, identity } => {
-                        agent.write.identity = Some(identity);
-                        agent.write.seqs.push(seq);
-                    }
-                    // Its connection stands before its engine is made.
-                    Output::Dial { connection, purpose: Purpose::Session, .. } => {
-                        agent.connection = connection;
-                        inputs.push_back(Input::Connected { connection });
-                    }
-                    Output::Dial { purpose: Purpose::Standby, .. } => {}
-                    Output::Close { connection } if connection == agent.connection => {
-                        bail!("agent {} leaves its owner", agent.id)
-                    }
-                    Output::Close { .. } => {}
-                    Output::Send { message, .. } => {
-                        if matches!(message, FromAgent::Picture(_)) {
-                            self.counts.active.fetch_add(1, Ordering::Relaxed);
-                        }
-                        append_frame(&message, &mut self.frame, &mut agent.out)?;
-                    }
-                    Output::Start { container_id, .. } => {
-                        self.counts.launches.fetch_add(1, Ordering::Relaxed);
-                        let end =
-                            ContainerEnd { exit: Some(Exit::Code(0)), out_of_memory: None, output_bytes: Some((0, 0)) };
-                        let started = Input::ContainerStarted { container_id: container_id.clone(), supervisor_pid: 1 };
-                        inputs.extend([started, Input::ContainerEnded { container_id, end }]);
-                    }
-                    Output::ReportEvery { interval, .. } => {
-                        agent.report_every = Some(Duration::from_nanos(interval.0));
-                    }
-                    Output::Refused { why, .. } => bail!("agent {} was refused: {why}", agent.id),
-                    Output::Note { what, detail } => self.counts.note(what, &detail),
-                    // Its container has ended; there is nothing to signal and nothing left.
-                    Output::Signal { .. } | Output::CleanUp { .. } => {}
                 }
             }
+        }
+        if agent.is_active() {
+            self.restless.remove(&index);
+        } else {
+            self.restless.insert(index);
         }
         Ok(())
     }
@@ -305,10 +263,13 @@ impl FleetLoop {
         let mut waiting = Vec::new();
         let mut batch = Batch::new();
         for index in std::mem::take(&mut self.touched) {
-            let Some(agent) = self.agents.get_mut(index) else { continue };
-            if !agent.out.is_empty() {
-                let frames = agent.out.split().freeze();
-                agent.link.control.try_send(frames).with_context(|| format!("agent {}: outbox", agent.id))?;
+            let Some(Some(agent)) = self.agents.get_mut(index) else { continue };
+            for link in agent.links.iter_mut().filter(|link| !link.out.is_empty()) {
+                match link.control.try_send(link.out.split().freeze()) {
+                    // Its end is under way.
+                    Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
+                    Err(full) => return Err(full).with_context(|| format!("agent {}: outbox", agent.id)),
+                }
             }
             if agent.write.seqs.is_empty() {
                 agent.is_touched = false;
@@ -327,13 +288,17 @@ impl FleetLoop {
         Ok(())
     }
 
-    /// Deadlines of engines, and the reports that are due.
+    /// Deadlines of engines and the reports that are due, of a part of the agents and of all that have no session.
     fn tick(&mut self) -> anyhow::Result<()> {
+        let part = self.agents.len().div_ceil(TICKS_OF_A_ROUND);
+        let end = (self.sweep + part).min(self.agents.len());
+        let due: Vec<usize> = (self.sweep..end).chain(self.restless.iter().copied()).collect();
+        self.sweep = if end >= self.agents.len() { 0 } else { end };
         let now = self.now();
-        for index in 0..self.agents.len() {
-            let Some(agent) = self.agents.get_mut(index) else { continue };
+        for index in due {
+            let Some(Some(agent)) = self.agents.get_mut(index) else { continue };
             let is_due = agent.engine.deadline().is_some_and(|(at, _)| at <= now.mono);
-            let wants_report = agent.report_every.is_some_and(|every| agent.reported_at.elapsed() >= every);
+            let wants_report = agent.wants_report();
             if is_due {
                 agent.engine.handle_deadline(now);
                 // Picks up the outputs of the deadline with an input that changes nothing.
@@ -346,35 +311,27 @@ impl FleetLoop {
         Ok(())
     }
 
-    /// Writes so many reports of an agent. Their sequence also stands as the load average, which the API shows.
+    /// Writes so many reports of an agent.
     fn report(&mut self, index: usize, count: u64) -> anyhow::Result<()> {
-        let Some(agent) = self.agents.get_mut(index) else { return Ok(()) };
-        agent.reported_at = Instant::now();
+        let Some(Some(agent)) = self.agents.get_mut(index) else { return Ok(()) };
         let mut frames = BytesMut::new();
-        for _ in 0..count {
-            agent.report_sequence += 1;
-            let report = Report {
-                sequence: agent.report_sequence,
-                cpu_busy_ms: agent.report_sequence.saturating_mul(100),
-                mem_used_kib: 4 * 1024 * 1024,
-                mem_total_kib: 16 * 1024 * 1024,
-                disk_used_mib: 1024,
-                load_milli: agent.report_sequence.saturating_mul(1000),
-                cpu_pressure_milli: 10,
-                mem_pressure_milli: 0,
-                containers: Vec::new(),
-            };
-            append_frame(&FromAgent::Report(report), &mut self.frame, &mut frames)?;
+        if agent.report(count, &mut self.frame, &mut frames)? {
+            self.counts.reports.fetch_add(count, Ordering::Relaxed);
         }
-        self.counts.reports.fetch_add(count, Ordering::Relaxed);
-        agent.link.reports.send(frames.freeze()).context("a stream of reports is gone")
+        Ok(())
     }
-}
 
-fn append_frame(message: &FromAgent, scratch: &mut Vec<u8>, out: &mut BytesMut) -> anyhow::Result<()> {
-    scratch.clear();
-    encode_from_agent(message, scratch)?;
-    out.put_u32(u32::try_from(scratch.len())?);
-    out.extend_from_slice(scratch);
-    Ok(())
+    /// All connections are gone at once, as far as the engines know.
+    fn reconnect(&mut self) -> anyhow::Result<()> {
+        for index in 0..self.agents.len() {
+            let Some(Some(agent)) = self.agents.get_mut(index) else { continue };
+            let connections: Vec<ConnectionId> = agent.links.iter().map(|link| link.id).collect();
+            for connection in connections {
+                let Some(Some(agent)) = self.agents.get_mut(index) else { continue };
+                agent.drop_link(connection, &self.counts);
+                self.feed(index, Input::Disconnected { connection })?;
+            }
+        }
+        Ok(())
+    }
 }
