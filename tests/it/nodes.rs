@@ -1,6 +1,7 @@
 //! Several nodes look like one cluster: to frameworks, readers and the command line, through whichever node they come.
 
 mod one_cluster;
+mod refusals;
 
 use muster_e2e::etcd::Etcd;
 use muster_e2e::wait;

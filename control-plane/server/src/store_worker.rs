@@ -10,10 +10,38 @@ use muster_store::{Change, ReadError, Store, WatchError};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 /// Between two tries when the store does not answer.
 const RETRY: Duration = Duration::from_millis(500);
+
+/// Why the store cannot be followed.
+enum Away {
+    /// It does not answer, or not to this.
+    Silent(String),
+    /// It answers, with a record that is none.
+    Damaged(String),
+}
+
+impl From<ReadError> for Away {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Damaged { .. } => Self::Damaged(error.to_string()),
+            ReadError::Unavailable { .. } => Self::Silent(error.to_string()),
+        }
+    }
+}
+
+impl From<WatchError> for Away {
+    fn from(error: WatchError) -> Self {
+        match error {
+            WatchError::Damaged { .. } => Self::Damaged(error.to_string()),
+            WatchError::Unavailable { .. } | WatchError::TooOld { .. } | WatchError::CutOff { .. } => {
+                Self::Silent(error.to_string())
+            }
+        }
+    }
+}
 
 /// The way to the store. Operations are handed over at once and in order; the store groups what waits for its disk.
 #[derive(Debug, Clone)]
@@ -46,7 +74,15 @@ impl StoreWorker {
             };
             if !is_away {
                 is_away = true;
-                warn!(why, "the store does not answer; what is owned goes on, what must be written waits");
+                match &why {
+                    Away::Silent(why) => {
+                        warn!(why, "the store does not answer; what is owned goes on, what must be written waits");
+                    }
+                    Away::Damaged(why) => error!(
+                        why,
+                        "the store holds what cannot be read; what is owned goes on, and nothing is taken over until the key is as it was or gone"
+                    ),
+                }
                 if self.events.send(Event::StoreAway(true)).await.is_err() {
                     return;
                 }
@@ -56,14 +92,10 @@ impl StoreWorker {
     }
 
     /// Ends well only when the loop is gone.
-    async fn follow_once(&self, is_away: &mut bool) -> Result<(), String> {
-        let all = self.store.range(KeyKind::All).await.map_err(|error| error.to_string())?;
-        let mut watch = match self.store.watch(KeyKind::All, all.revision).await {
-            Ok(watch) => watch,
-            // Another reading is younger.
-            Err(error @ WatchError::TooOld { .. }) => return Err(error.to_string()),
-            Err(error) => return Err(error.to_string()),
-        };
+    async fn follow_once(&self, is_away: &mut bool) -> Result<(), Away> {
+        let all = self.store.range(KeyKind::All).await?;
+        // A place that is too old by now is no harm: another reading is younger.
+        let mut watch = self.store.watch(KeyKind::All, all.revision).await?;
         if std::mem::take(is_away) {
             info!("the store answers again");
             if self.events.send(Event::StoreAway(false)).await.is_err() {
@@ -74,7 +106,7 @@ impl StoreWorker {
             return Ok(());
         }
         loop {
-            let mut changes = vec![told(watch.next().await.map_err(|error| error.to_string())?)];
+            let mut changes = vec![told(watch.next().await?)];
             while changes.len() < STORE_CHANGES_MAX
                 && let Some(change) = watch.try_next()
             {
