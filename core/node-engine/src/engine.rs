@@ -486,11 +486,14 @@ impl NodeEngine {
         }
     }
 
-    /// Connections are kept with nodes that are registered and not known to be gone.
+    /// Connections are kept with nodes that are not known to be gone. A record that has vanished is none: after an outage of
+    /// the store all nodes' are gone for a moment, and whoever answers goes on.
     fn tell_peers(&mut self) {
         let live = self.membership.live();
-        let others = self.directory.nodes().values().filter(|node| node.name != self.config.record.name);
-        let others: Vec<NodeRecord> = others.filter(|node| live.nodes.contains_key(&node.name)).cloned().collect();
+        let told = |name: &NodeId| self.told_peers.iter().find(|record| record.name == *name);
+        let others = live.nodes.keys().filter(|name| **name != self.config.record.name);
+        let others = others.filter_map(|name| self.directory.nodes().get(name).or_else(|| told(name)));
+        let others: Vec<NodeRecord> = others.cloned().collect();
         if self.told_peers != others {
             self.clocks.retain(|node, _| others.iter().any(|record| record.name == *node));
             self.told_peers.clone_from(&others);
