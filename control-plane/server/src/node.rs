@@ -172,7 +172,7 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
     // Its record is there before it takes anything: whoever takes a part can be found.
     let presence = registration::register(&store, record).await?;
     let (release, released) = oneshot::channel();
-    let mut registered = tokio::spawn(registration::keep(presence, released));
+    let mut registered = tokio::spawn(registration::keep(presence, name.clone(), released));
     let event_loop = tokio::spawn(EventLoop::new(node, name, ways, Arc::clone(&metrics)).run(queue));
     let following = tokio::spawn(worker.follow());
     let accepting = tokio::spawn(sessions.accept_all(endpoint.clone()));

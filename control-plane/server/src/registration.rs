@@ -1,6 +1,7 @@
 //! The node's record in the store: who it is and where, there for as long as its process shows signs of life.
 
 use crate::limits::{NAME_RETRY, NAME_WAIT, PRESENCE_TTL};
+use muster_model::NodeId;
 use muster_model::record::{NodeRecord, Record};
 use muster_model::store_op::{Key, PersistError};
 use muster_store::{Presence, Standing, Store};
@@ -50,13 +51,17 @@ pub async fn register(store: &Arc<dyn Store>, record: NodeRecord) -> Result<Pres
 
 /// Watches the registration until it is to end, then takes it back: the other nodes need not find out that this one is
 /// gone. Returns early only when another process has taken the name meanwhile.
-pub async fn keep(mut presence: Presence, mut stop: oneshot::Receiver<()>) -> Result<(), RegistrationError> {
+pub async fn keep(
+    mut presence: Presence,
+    name: NodeId,
+    mut stop: oneshot::Receiver<()>,
+) -> Result<(), RegistrationError> {
     loop {
         tokio::select! {
             standing = presence.changed() => match standing {
                 Standing::Held => info!("registered again"),
                 Standing::Lost => warn!("the registration is lost while the store does not answer; it is renewed by itself"),
-                Standing::Replaced => return Err(RegistrationError::NameTaken { name: String::new() }),
+                Standing::Replaced => return Err(RegistrationError::NameTaken { name: name.to_string() }),
             },
             _ = &mut stop => {
                 presence.end().await;

@@ -23,7 +23,7 @@ pub const MEMBERS_MAX: usize = 9;
 /// How long an operation or a read of keys may take from when it is handed over, waiting included. Then the answer is
 /// that the store is not available or, once a write was sent, that its outcome is unknown. An election takes about one.
 pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long reading a whole kind may take: many pages.
+/// How long reading a whole kind may take: many pages, each within [`OPERATION_TIMEOUT`].
 pub const RANGE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a member may take to let itself be connected to, before the next one is tried.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);

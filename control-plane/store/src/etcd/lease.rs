@@ -152,7 +152,8 @@ impl Keeper {
                     found = &mut round => break found,
                     () = until(held_until) => {
                         held_until = None;
-                        if standing.send_replace(Standing::Lost) == Standing::Held {
+                        let is_news = |known: &mut Standing| std::mem::replace(known, Standing::Lost) != Standing::Lost;
+                        if standing.send_if_modified(is_news) {
                             warn!(key = %path, "etcd could not be reached for too long: others may see this node gone");
                         }
                     }

@@ -10,7 +10,7 @@ use super::transaction::{Keys, RANGE, TXN, read, revision, revision_of};
 use crate::r#gen::request_op::Request as RequestKind;
 use crate::r#gen::response_op::Response as ResponseKind;
 use crate::r#gen::{KeyValue, RangeRequest, RangeResponse, RequestOp, TxnRequest, TxnResponse};
-use crate::limits::{OPERATIONS_PER_TRANSACTION_MAX, PAGE_RECORDS_MAX};
+use crate::limits::{OPERATION_TIMEOUT, OPERATIONS_PER_TRANSACTION_MAX, PAGE_RECORDS_MAX};
 use crate::record;
 use crate::store::{ReadError, Snapshot};
 
@@ -110,7 +110,9 @@ async fn range_once(members: &Members, keys: &Keys, kind: KeyKind, deadline: Ins
             revision: i64::try_from(snapshot.revision).unwrap_or(i64::MAX),
             keys_only: false,
         };
-        let answer: RangeResponse = match members.call(RANGE, &request, Patience::repeated(deadline)).await {
+        // All pages take long, one does not: whoever waits is told soon that etcd is away.
+        let patience = Patience::repeated(deadline.min(Instant::now() + OPERATION_TIMEOUT));
+        let answer: RangeResponse = match members.call(RANGE, &request, patience).await {
             Ok(answer) => answer,
             Err(failure) if failure.kind == FailureKind::TooLarge && page > 1 => {
                 page /= 2;
