@@ -1,6 +1,6 @@
 //! The store is away for a while, or one of its members dies: what is owned goes on, what must be written waits and says so.
 
-use super::{Client, Scene, UNTIL_GO, list, string};
+use super::{Client, Scene, UNTIL_GO, list, string, wait_shards};
 use muster_e2e::{
     http,
     scheduler::{Acknowledge, Scheduler, framework, task},
@@ -121,6 +121,25 @@ fn resumes(scene: &mut Scene, client: &Client, before: &BTreeMap<(usize, u64), (
         let offer = offers.find(|offer| offer["id"] == rescind["rescind"]["offer_id"]).unwrap();
         assert_eq!(offer["agent_id"]["value"], killed, "an offer was rescinded: {offer}");
     }
+}
+
+#[test]
+fn node_that_dies_while_etcd_is_away_is_replaced_when_it_is_back() {
+    let (mut scene, client) = Scene::start(1, |_| 0);
+    let (own, lost) = (scene.owned_by(0, 0), scene.owned_by(0, 1));
+    let owners = scene.cluster.shard_counts(0).unwrap();
+    scene.cluster.etcd.kill(0).unwrap();
+    scene.cluster.kill_node(1).unwrap();
+    scene.let_end(lost[0]);
+    scene.launch_on(&client, "without", &own);
+    assert_eq!(scene.cluster.shard_counts(0).unwrap(), owners, "a shard moved without the store");
+    scene.cluster.etcd.restart(0).unwrap();
+    wait_shards(&scene.cluster, 0, 1, 0);
+    client.scheduler.wait_state(&format!("end-{}", lost[0]), "TASK_FINISHED").unwrap();
+    let all: Vec<usize> = (0..scene.agents.len()).collect();
+    scene.launch_on(&client, "with", &all);
+    scene.expect_tasks_run_on(0);
+    scene.expect_nothing_twice();
 }
 
 #[test]

@@ -20,22 +20,38 @@ const PAUSE: Duration = Duration::from_millis(150);
 fn each_task_is_run_once_or_not_at_all_while_an_owner_dies_and_returns() {
     let (scene, client) = Scene::start(1, allocator);
     let home = allocator(&scene.cluster);
-    launches_survive(scene, &client, home);
+    launches_survive(scene, &client, home, Trouble::Death);
 }
 
 #[test]
 fn each_task_is_run_once_or_not_at_all_while_the_allocator_dies_and_returns() {
     let (scene, client) = Scene::start(1, |cluster| 1 - allocator(cluster));
     let home = 1 - allocator(&scene.cluster);
-    launches_survive(scene, &client, home);
+    launches_survive(scene, &client, home, Trouble::Death);
+}
+
+#[test]
+fn each_task_is_run_once_or_not_at_all_while_the_allocator_stalls_and_wakes() {
+    let (scene, client) = Scene::start(1, |cluster| 1 - allocator(cluster));
+    let home = 1 - allocator(&scene.cluster);
+    launches_survive(scene, &client, home, Trouble::Stall);
+}
+
+/// What happens to a node.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trouble {
+    /// `kill -9`, and it is started again.
+    Death,
+    /// SIGSTOP, and SIGCONT.
+    Stall,
 }
 
 fn allocator(cluster: &Nodes) -> usize {
     cluster.index_of(&cluster.allocator(0).unwrap()).unwrap()
 }
 
-/// The node that is not the framework's home is killed, and comes back.
-fn launches_survive(mut scene: Scene, client: &Client, home: usize) {
+/// The node that is not the framework's home has trouble, and comes back.
+fn launches_survive(mut scene: Scene, client: &Client, home: usize, trouble: Trouble) {
     let victim = 1 - home;
     let shards = shards_of(&scene.cluster, home, victim);
     let ran = scene.cluster.dir().join("ran");
@@ -44,11 +60,17 @@ fn launches_survive(mut scene: Scene, client: &Client, home: usize) {
     let launched = std::thread::scope(|scope| {
         let launching = scope.spawn(|| launch_until(client, &ran, &is_enough));
         wait_runs(&ran, 5);
-        scene.cluster.kill_node(victim).unwrap();
+        match trouble {
+            Trouble::Death => scene.cluster.kill_node(victim).unwrap(),
+            Trouble::Stall => scene.cluster.signal_node(victim, "STOP").unwrap(),
+        }
         wait_shards(&scene.cluster, home, victim, 0);
         let before = runs(&ran).len();
         wait_runs(&ran, before + 5);
-        scene.cluster.start_node(victim).unwrap();
+        match trouble {
+            Trouble::Death => scene.cluster.start_node(victim).unwrap(),
+            Trouble::Stall => scene.cluster.signal_node(victim, "CONT").unwrap(),
+        }
         wait_shards(&scene.cluster, home, victim, shards);
         let before = runs(&ran).len();
         wait_runs(&ran, before + 5);
