@@ -1,5 +1,6 @@
 //! Several nodes look like one cluster: to frameworks, readers and the command line, through whichever node they come.
 
+mod links;
 mod one_cluster;
 mod refusals;
 

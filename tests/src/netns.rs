@@ -7,6 +7,8 @@ use anyhow::Context;
 
 /// Where the control plane is.
 pub const CONTROL_PLANE: &str = "10.99.0.1";
+/// Where a second node of it is.
+pub const SECOND_NODE: &str = "10.99.0.3";
 /// Where the NAT's outer side is: what the control plane sees of the agent.
 pub const NAT_OUTSIDE: &str = "10.99.0.2";
 /// The variable by which a test knows that it runs in the control plane's namespace.
@@ -45,7 +47,7 @@ impl Namespaces {
         std::env::var(INSIDE).ok().map(|prefix| Self { prefix })
     }
 
-    /// Makes the three. Out of the agent's passes UDP to one port of the control plane and what answers it, no more; in
+    /// Makes the three. Out of the agent's passes UDP to one port of the control plane's nodes and what answers it, no more; in
     /// passes nothing, and the control plane has no route there.
     ///
     /// Errors: when the kernel or the tools refuse.
@@ -57,7 +59,8 @@ impl Namespaces {
             format!("ip -n {p}c link set lo up && ip -n {p}a link set lo up"),
             format!("ip -n {p}c link add c0 type veth peer name n0 netns {p}n"),
             format!("ip -n {p}a link add a0 type veth peer name n1 netns {p}n"),
-            format!("ip -n {p}c addr add {CONTROL_PLANE}/24 dev c0 && ip -n {p}c link set c0 up"),
+            format!("ip -n {p}c addr add {CONTROL_PLANE}/24 dev c0 && ip -n {p}c addr add {SECOND_NODE}/24 dev c0"),
+            format!("ip -n {p}c link set c0 up"),
             format!("ip -n {p}n addr add {NAT_OUTSIDE}/24 dev n0 && ip -n {p}n link set n0 up"),
             format!("ip -n {p}n addr add 10.98.0.1/24 dev n1 && ip -n {p}n link set n1 up"),
             format!("ip -n {p}a addr add 10.98.0.2/24 dev a0 && ip -n {p}a link set a0 up"),
@@ -68,7 +71,8 @@ impl Namespaces {
                  add chain ip muster outward {{ type nat hook postrouting priority 100 ; }}; \
                  add rule ip muster outward oifname n0 masquerade; \
                  add chain ip muster forward {{ type filter hook forward priority 0 ; policy drop ; }}; \
-                 add rule ip muster forward iifname n1 oifname n0 ip daddr {CONTROL_PLANE} udp dport {quic_port} accept; \
+                 add rule ip muster forward iifname n1 oifname n0 ip daddr {{ {CONTROL_PLANE}, {SECOND_NODE} }} \
+                 udp dport {quic_port} accept; \
                  add rule ip muster forward iifname n0 ct state established,related accept'"
             ),
         ] {

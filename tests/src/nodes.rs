@@ -5,6 +5,7 @@ use std::{
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -15,7 +16,7 @@ use crate::{
     cluster::{self, lasting_address},
     etcd::Etcd,
     http,
-    process::Process,
+    process::{self, Process},
     wait,
 };
 
@@ -28,6 +29,8 @@ pub struct Nodes {
     dir: tempfile::TempDir,
     /// The store of the nodes.
     pub etcd: Etcd,
+    /// What starts agents that are added from now on, in front of their own command line; empty for nothing.
+    pub agent_launcher: Vec<String>,
     nodes: Vec<Node>,
     agents: Vec<Agent>,
 }
@@ -38,12 +41,15 @@ struct Node {
     http: SocketAddr,
     quic: SocketAddr,
     probe: SocketAddr,
+    /// Where agents and other nodes are told to find it.
+    advertise: SocketAddr,
     process: Option<Process>,
 }
 
 #[derive(Debug)]
 struct Agent {
     name: String,
+    launcher: Vec<String>,
     arguments: Vec<String>,
     process: Option<Process>,
 }
@@ -53,13 +59,21 @@ impl Nodes {
     ///
     /// Errors: when something does not come up.
     pub fn start(node_count: usize, etcd_count: usize) -> anyhow::Result<Self> {
-        let dir = tempfile::Builder::new().prefix("muster-e2e-").tempdir()?;
-        let mut cluster = Self { dir, etcd: Etcd::start(etcd_count)?, nodes: Vec::new(), agents: Vec::new() };
+        let mut cluster = Self::without_nodes(etcd_count)?;
         for _ in 0..node_count {
             cluster.add_node()?;
         }
         cluster.wait_settled()?;
         Ok(cluster)
+    }
+
+    /// Starts etcd with so many members, for nodes to come.
+    ///
+    /// Errors: when it does not come up.
+    pub fn without_nodes(etcd_count: usize) -> anyhow::Result<Self> {
+        let dir = tempfile::Builder::new().prefix("muster-e2e-").tempdir()?;
+        let etcd = Etcd::start(etcd_count)?;
+        Ok(Self { dir, etcd, agent_launcher: Vec::new(), nodes: Vec::new(), agents: Vec::new() })
     }
 
     /// Waits until each node that runs has its part of the shards, and none has moved for a while: a node that comes is
@@ -94,10 +108,19 @@ impl Nodes {
     ///
     /// Errors: when it does not come up.
     pub fn add_node(&mut self) -> anyhow::Result<usize> {
+        let quic = lasting_address()?;
+        self.add_node_at(quic, quic)
+    }
+
+    /// As [`Nodes::add_node`], with the address for agents and other nodes, and the one that both are told.
+    ///
+    /// Errors: as there.
+    pub fn add_node_at(&mut self, quic: SocketAddr, advertise: SocketAddr) -> anyhow::Result<usize> {
         let index = self.nodes.len();
         let name = format!("node-{}", index + 1);
-        let (http, quic, probe) = (lasting_address()?, lasting_address()?, lasting_address()?);
-        self.nodes.push(Node { name, http, quic, probe, process: None });
+        let http = lasting_address()?;
+        let probe = SocketAddr::new(quic.ip(), lasting_address()?.port());
+        self.nodes.push(Node { name, http, quic, probe, advertise, process: None });
         if index > 0 {
             // As an operator does it: the secret opens the cluster's authority.
             let secret = |index: usize| self.data_dir(index).join("cluster-secret");
@@ -125,10 +148,12 @@ impl Nodes {
         let store = self.etcd.store();
         let node = self.node(index)?;
         let (http, quic, probe) = (node.http.to_string(), node.quic.to_string(), node.probe.to_string());
+        let advertise = node.advertise.to_string();
         let arguments = [
             ["--listen", &http],
             ["--quic", &quic],
             ["--probe", &probe],
+            ["--advertise", &advertise],
             ["--data-dir", &data],
             ["--store", &store],
             ["--node-name", &node.name],
@@ -226,17 +251,24 @@ impl Nodes {
     /// Panics: when there is no such node.
     #[must_use]
     pub fn quic(&self, index: usize) -> SocketAddr {
-        self.nodes[index].quic
+        self.nodes[index].advertise
     }
 
     /// Adds an agent that knows all nodes of now, the one of that index first, and waits until it is connected.
     ///
     /// Errors: when it does not come up.
     pub fn add_agent(&mut self, name: &str, resources: &str, first: usize) -> anyhow::Result<()> {
+        self.add_agent_with(name, resources, first, &[])
+    }
+
+    /// As [`Nodes::add_agent`], with further arguments.
+    ///
+    /// Errors: as there.
+    pub fn add_agent_with(&mut self, name: &str, resources: &str, first: usize, more: &[&str]) -> anyhow::Result<()> {
         let running = self.running();
         let asked = *running.first().context("no node runs")?;
         let token = self.new_token(asked)?;
-        let mut entries: Vec<String> = self.nodes.iter().map(|node| node.quic.to_string()).collect();
+        let mut entries: Vec<String> = self.nodes.iter().map(|node| node.advertise.to_string()).collect();
         entries.rotate_left(first % self.nodes.len());
         let entries = entries.join(",");
         let path = |what: &str| self.dir.path().join(name).join(what).to_string_lossy().into_owned();
@@ -250,10 +282,11 @@ impl Nodes {
             ["--cgroup-parent", &parent],
             ["--reconnect-max-ms", "500"],
         ];
-        let arguments = arguments.as_flattened().iter().map(|argument| (*argument).to_owned()).collect();
+        let arguments = arguments.as_flattened().iter().chain(more).map(|argument| (*argument).to_owned()).collect();
         fs::create_dir_all(self.dir.path().join(name))?;
+        let launcher = self.agent_launcher.clone();
         let before = self.connected_agents(asked)?;
-        self.agents.push(Agent { name: name.to_owned(), arguments, process: None });
+        self.agents.push(Agent { name: name.to_owned(), launcher, arguments, process: None });
         self.start_agent(name)?;
         wait::until(&format!("agent {name} to join"), || {
             self.agent(name)?.process.as_mut().context("the agent does not run")?.expect_running()?;
@@ -283,7 +316,17 @@ impl Nodes {
     pub fn start_agent(&mut self, name: &str) -> anyhow::Result<()> {
         let log = self.log_path(name);
         let agent = self.agent(name)?;
-        agent.process = Some(Process::start("muster-agent", &agent.arguments, &log)?);
+        let program = process::program("muster-agent")?;
+        let mut command = match agent.launcher.split_first() {
+            None => Command::new(program),
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(program);
+                command
+            }
+        };
+        command.args(&agent.arguments);
+        agent.process = Some(Process::spawn("muster-agent", command, &log)?);
         Ok(())
     }
 
