@@ -22,7 +22,7 @@ impl NodeEngine {
         if self.links.is_empty() {
             // Nobody else can be reached: what is not for this node's parts finds no way.
             if self.node_of(&to).is_none_or(|node| *node == me) {
-                self.deliver(message, now);
+                self.deliver(&me, message, now);
             }
             return;
         }
@@ -31,7 +31,7 @@ impl NodeEngine {
                 for link in self.links.values() {
                     self.outputs.push_back(Output::ToPeer { link: *link, to: to.clone(), message: message.clone() });
                 }
-                self.deliver(message, now);
+                self.deliver(&me, message, now);
             }
             Target::OwnerOf(_) | Target::Owner(_) | Target::HomeOf(_) | Target::Allocator => match self.node_of(&to) {
                 Some(node) if *node != me => {
@@ -39,7 +39,7 @@ impl NodeEngine {
                         self.outputs.push_back(Output::ToPeer { link: *link, to, message });
                     }
                 }
-                Some(_) | None => self.deliver(message, now),
+                Some(_) | None => self.deliver(&me, message, now),
             },
         }
     }
@@ -66,7 +66,7 @@ impl NodeEngine {
             }
             return;
         }
-        self.deliver(message, now);
+        self.deliver(from, message, now);
     }
 
     /// Whether the message is about an agent of a shard that this node does not own yet, or about none that it knows.
@@ -98,7 +98,7 @@ impl NodeEngine {
             }
             match matches!(&message, NodeMessage::ToOwner(message) if self.is_early(message)) {
                 true => self.early.push_back((until, from, message)),
-                false => self.deliver(message, now),
+                false => self.deliver(&from, message, now),
             }
         }
     }
@@ -158,10 +158,36 @@ impl NodeEngine {
         }
     }
 
-    fn deliver(&mut self, message: NodeMessage, now: Now) {
+    /// Takes out of a message for the home what its sender has no say in: only the node that the store names as a shard's
+    /// owner tells of its agents' tasks. So nothing that a deposed owner says comes after the words of the next one. An
+    /// owner that is faster than the watch says it again when the home meets it.
+    fn heed(&self, message: &mut ToHome, from: &NodeId) -> bool {
+        let is_owner = |agent_id: &AgentId| {
+            self.directory.shard(self.shard_of(agent_id)).is_none_or(|part| part.node == *from)
+        };
+        match message {
+            ToHome::Update(status) => status.agent_id.as_ref().is_none_or(is_owner),
+            ToHome::FrameworkTasks { tasks, .. } => {
+                tasks.retain(|(_, agent_id)| is_owner(agent_id));
+                true
+            }
+            ToHome::TaskRemoved { .. }
+            | ToHome::Reconciled { .. }
+            | ToHome::AgentLost { .. }
+            | ToHome::Offers { .. }
+            | ToHome::DemandWanted { .. }
+            | ToHome::Rescinded { .. } => true,
+        }
+    }
+
+    fn deliver(&mut self, from: &NodeId, message: NodeMessage, now: Now) {
         match message {
             NodeMessage::ToOwner(message) => self.owner.handle(owner::Input::FromNode(message), now),
-            NodeMessage::ToHome(message) => self.home.handle(home::Input::FromNode(message), now),
+            NodeMessage::ToHome(mut message) => {
+                if self.heed(&mut message, from) {
+                    self.home.handle(home::Input::FromNode(message), now);
+                }
+            }
             NodeMessage::ToAllocator(message) => self.allocator.handle(allocator::Input::FromNode(message), now),
         }
     }
