@@ -1,5 +1,6 @@
 //! Everything that can happen to the node, as one closed enum: the event loop's only input.
 
+use crate::answer::ReplyTo;
 use crate::peers::{LinkId, PeerHandle};
 use crate::probes::ProbeEvent;
 use muster_home_engine::io::{Answer, ConnectionId};
@@ -66,7 +67,7 @@ pub enum Event {
         /// The call.
         call: Box<FrameworkCall>,
         /// The answer.
-        reply: oneshot::Sender<Answer>,
+        reply: ReplyTo,
     },
     /// An operator removes a framework.
     OperatorTeardown {

@@ -7,6 +7,7 @@ mod perform;
 
 pub use clock::{Clock, wall_now};
 
+use crate::answer::ReplyTo;
 use crate::event::{Event, SessionHandle, StreamItem};
 use crate::limits::EVENTS_PER_TURN_MAX;
 use crate::metrics::Metrics;
@@ -54,7 +55,7 @@ pub struct EventLoop {
     agents: HashMap<AgentId, SessionId>,
     streams: HashMap<ConnectionId, mpsc::Sender<StreamItem>>,
     opening: HashMap<ConnectionId, oneshot::Sender<Result<Uuid, Answer>>>,
-    answers: HashMap<RequestId, oneshot::Sender<Answer>>,
+    answers: HashMap<RequestId, ReplyTo>,
     links: HashMap<LinkId, PeerHandle>,
     next_request: u64,
     readers: Vec<oneshot::Sender<ClusterView>>,
@@ -108,10 +109,10 @@ impl EventLoop {
                     next = Next::Stop;
                 }
                 self.node.settle(now);
-                self.perform();
             }
             self.node.handle_deadline(now);
             self.node.settle(now);
+            // Once a turn: each client's and each agent's task then wakes once and finds all that the turn has for it.
             self.perform();
             self.serve_readers();
             self.metrics.turn(self.clock.now().mono.since(now.mono));
@@ -137,7 +138,7 @@ impl EventLoop {
                 Input::Home(home::Input::Call { request, framework_id, stream_id, call: *call })
             }
             Event::OperatorTeardown { framework_id, reply } => {
-                let request = self.number(reply);
+                let request = self.number(ReplyTo::One(reply));
                 Input::Home(home::Input::OperatorTeardown { request, framework_id })
             }
             Event::StreamClosed(connection) => {
@@ -213,7 +214,7 @@ impl EventLoop {
         }
     }
 
-    fn number(&mut self, reply: oneshot::Sender<Answer>) -> RequestId {
+    fn number(&mut self, reply: ReplyTo) -> RequestId {
         self.next_request += 1;
         let request = RequestId(self.next_request);
         self.answers.insert(request, reply);

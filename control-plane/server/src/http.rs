@@ -9,12 +9,14 @@ mod legacy;
 mod muster;
 mod operator;
 mod path;
+mod pipelined;
 mod route;
 mod scheduler;
 #[cfg(test)]
 pub(crate) mod testing;
 
 use body::ResponseBody;
+use pipelined::Left;
 
 use crate::admin::Admin;
 use crate::event::Event;
@@ -37,6 +39,7 @@ use muster_model::view::ClusterView;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tracing::{debug, warn};
@@ -121,9 +124,19 @@ impl Http {
         }
     }
 
-    async fn serve_connection(self: Arc<Self>, stream: TcpStream, mut stop: watch::Receiver<bool>) {
+    async fn serve_connection(self: Arc<Self>, mut stream: TcpStream, mut stop: watch::Receiver<bool>) {
         // Small events must not wait for more to come.
         let _ = stream.set_nodelay(true);
+        let begun = match pipelined::serve(&self, &mut stream, &mut stop).await {
+            Ok(Left::Other(begun)) => begun,
+            Ok(Left::Closed) => return,
+            Err(error) => {
+                debug!(%error, "connection ended");
+                return;
+            }
+        };
+        let (read, write) = stream.into_split();
+        let stream = tokio::io::join(std::io::Cursor::new(begun).chain(read), write);
         let service = service_fn(move |request| {
             let http = Arc::clone(&self);
             async move { Ok::<_, Infallible>(http.answer(request).await) }
@@ -134,8 +147,8 @@ impl Http {
             .timer(TokioTimer::new())
             .header_read_timeout(IDLE_CONNECTION_TIMEOUT)
             .half_close(false)
-            // Calls that came together are answered together: one write for many acknowledgements.
-            .pipeline_flush(true)
+            // Many small events in one buffer cost less than a list of them to write.
+            .writev(false)
             .serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
         let ended = tokio::select! {

@@ -8,6 +8,7 @@
 )]
 
 pub mod admin;
+pub mod answer;
 pub mod authority;
 pub mod bootstrap;
 pub mod config;

@@ -17,6 +17,21 @@ pub const STREAM_EVENTS_MAX: usize = 65_536;
 /// Body of a scheduler or operator call. Larger ones get 413. An ACCEPT of 10,000 tasks of 1 KiB fits.
 pub const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
 
+/// Calls of one connection that are asked and answered together; more wait for the next round.
+pub const CALLS_TOGETHER_MAX: usize = 1024;
+
+/// Head of a call that is answered together with others. A longer one is handled by the general HTTP server.
+pub const PLAIN_HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// Headers of such a call, likewise.
+pub const PLAIN_HEADERS_MAX: usize = 32;
+
+/// Room for one read from a connection that carries calls, at first.
+pub const READ_BYTES_MIN: usize = 4 * 1024;
+
+/// The same for a connection that fills it.
+pub const READ_BYTES_MAX: usize = 128 * 1024;
+
 /// Seconds that in-order stop waits for what was answered to be written.
 pub const STOP_GRACE_SECS: u64 = 5;
 
@@ -119,3 +134,5 @@ pub const LINK_LOOK_INTERVAL: std::time::Duration = std::time::Duration::from_mi
 
 /// How long a starting node waits for its links to the others before it opens its port without them.
 pub const READY_LINKS_WAIT: std::time::Duration = std::time::Duration::from_secs(3);
+
+const _: () = assert!(CALLS_TOGETHER_MAX <= EVENTS_MAX, "all calls of a round are queued at once");

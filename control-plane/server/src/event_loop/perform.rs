@@ -75,7 +75,7 @@ impl EventLoop {
             }
             home::Output::Answer { request, answer } => {
                 if let Some(reply) = self.answers.remove(&request) {
-                    let _ = reply.send(answer);
+                    reply.send(answer);
                 }
             }
             // The node's engine keeps these to itself.

@@ -30,8 +30,7 @@ pub(super) async fn scheduler_call(http: &Http, call: &Call) -> Option<Reply> {
     if others.is_empty() {
         return None;
     }
-    let tag = node_tag_of(call.header(super::scheduler::STREAM_ID)?)?;
-    let other = others.iter().find(|other| other.node_tag == tag)?;
+    let other = node_of_stream(&others, call.header(super::scheduler::STREAM_ID)?)?;
     if other.handle.is_none() && is_subscribe(call) {
         // A SUBSCRIBE is never passed on; this node refuses the header.
         return None;
@@ -67,6 +66,16 @@ pub(super) async fn teardown(http: &Http, call: &Call, framework_id: &FrameworkI
     let home = gathered.homes_elsewhere.get(framework_id)?;
     let other = http.gather.table().others().iter().find(|other| other.name == *home).cloned()?;
     Some(to(http, call, &other, ()).await)
+}
+
+/// Whether calls of this stream are another node's to answer.
+pub(super) fn is_elsewhere(http: &Http, stream_id: &str) -> bool {
+    node_of_stream(&http.gather.table().others(), stream_id).is_some()
+}
+
+fn node_of_stream<'a>(others: &'a [OtherNode], stream_id: &str) -> Option<&'a OtherNode> {
+    let tag = node_tag_of(stream_id)?;
+    others.iter().find(|other| other.node_tag == tag)
 }
 
 fn is_subscribe(call: &Call) -> bool {

@@ -2,6 +2,7 @@
 
 use super::body::{CloseGuard, Records};
 use super::{Call, Http, Reply, ResponseBody, forward, method_not_allowed, plain, reply_to};
+use crate::answer::ReplyTo;
 use crate::event::{Event, StreamItem};
 use crate::limits::STREAM_EVENTS_MAX;
 use bytes::Bytes;
@@ -39,7 +40,8 @@ pub(super) async fn answer(http: &Http, call: Call) -> Reply {
                 return refuse(refusal);
             }
             let stream_id = call.header(STREAM_ID).map(Arc::from);
-            let question = |reply| Event::Call { framework_id, stream_id, call: Box::new(framework_call), reply };
+            let call = Box::new(framework_call);
+            let question = |reply| Event::Call { framework_id, stream_id, call, reply: ReplyTo::One(reply) };
             match http.ask(question).await {
                 Ok(answer) => reply_to(answer),
                 Err(reply) => reply,

@@ -175,7 +175,7 @@ async fn a_scheduler_call_is_answered_by_the_node_of_its_stream() {
         Event::Call { framework_id, stream_id, call, reply } => {
             assert_eq!((framework_id.as_str(), stream_id.as_deref()), ("f1", Some(stream.as_str())));
             assert!(matches!(*call, FrameworkCall::Suppress { .. }));
-            reply.send(HomeAnswer::Forbidden("its own words: é".into())).unwrap();
+            reply.send(HomeAnswer::Forbidden("its own words: é".into()));
         }
         other => panic!("{other:?}"),
     }
@@ -184,7 +184,7 @@ async fn a_scheduler_call_is_answered_by_the_node_of_its_stream() {
     // A tag that is nobody's is answered here.
     let asked = tokio::spawn(ask(&n1_http, SUPPRESS, &stream_of(9)));
     match n1.next().await {
-        Event::Call { reply, .. } => reply.send(HomeAnswer::Accepted).unwrap(),
+        Event::Call { reply, .. } => reply.send(HomeAnswer::Accepted),
         other => panic!("{other:?}"),
     }
     assert_eq!(asked.await.unwrap().0, 202);
