@@ -3,6 +3,7 @@
 use super::{Client, Scene, UNTIL_GO, list, shards_of, string, wait_shards};
 use muster_e2e::{scheduler::task, wait};
 use serde_json::{Value, json};
+use std::time::Instant;
 
 /// A node of a cluster of two, other than one.
 const fn other(index: usize) -> usize {
@@ -78,6 +79,7 @@ fn an_owner_is_killed(scene: &mut Scene, client: &Client, victim: usize) {
     let updates_before = client.updates().len();
     let [in_flight, void @ ..] = lost.as_slice() else { panic!("the victim owns no agent") };
     client.launch(in_flight, &[task("flight", UNTIL_GO, in_flight)]);
+    let killed = Instant::now();
     scene.cluster.kill_node(victim).unwrap();
     scene.let_end(moved[0]);
 
@@ -86,8 +88,9 @@ fn an_owner_is_killed(scene: &mut Scene, client: &Client, victim: usize) {
         client.scheduler.wait("the offer of a lost shard to be rescinded", is_rescinded).unwrap();
     }
     client.accept_void(in_flight, "void");
-    wait_shards(&scene.cluster, survivor, victim, 0);
     client.wait_offers(&scene.all());
+    println!("offers of all agents of the dead node after {} ms", killed.elapsed().as_millis());
+    wait_shards(&scene.cluster, survivor, victim, 0);
     client.scheduler.wait_state(&format!("end-{}", moved[0]), "TASK_FINISHED").unwrap();
     let told = |events: &[Value]| {
         let statuses = events.iter().map(|event| &event["update"]["status"]);
