@@ -134,7 +134,12 @@ impl StoreWorker {
         let pending = self.store.get(keys);
         let events = self.events.clone();
         tokio::spawn(async move {
-            let unavailable = |error: ReadError| PersistError::Unavailable { why: Arc::from(error.to_string()) };
+            let unavailable = |error| match error {
+                ReadError::Unavailable { why } => PersistError::Unavailable { why },
+                damaged @ ReadError::Damaged { .. } => {
+                    PersistError::Unavailable { why: Arc::from(damaged.to_string()) }
+                }
+            };
             let result = pending.await.map(|snapshot| snapshot.records).map_err(unavailable);
             let _ = events.send(Event::Read { part, seq, result }).await;
         });
