@@ -22,7 +22,7 @@ use muster_model::FrameworkId;
 use muster_model::scheduler::FrameworkCall;
 use std::io;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::watch;
 
@@ -195,7 +195,7 @@ impl<'a> Head<'a> {
 
 /// Asks the event loop about all of the calls and writes the answers in their order.
 async fn answer(http: &Http, calls: Vec<Result<FrameworkPlea, Refusal>>, out: &mut Vec<u8>) -> Next {
-    let date = http_date(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
+    let date = httpdate::fmt_http_date(SystemTime::now());
     let asked = calls.iter().filter(|call| call.is_ok()).count();
     let (mut places, answers) = places(asked);
     let mut permits = http.events.reserve_many(asked).await.ok();
@@ -273,29 +273,6 @@ fn write_title_case(name: &HeaderName, out: &mut Vec<u8>) {
         out.push(if is_start { byte.to_ascii_uppercase() } else { byte });
         is_start = byte == b'-';
     }
-}
-
-/// A moment as headers write it, such as `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, 5.6.7).
-fn http_date(epoch_secs: u64) -> String {
-    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let (days, secs) = (epoch_secs / 86_400, epoch_secs % 86_400);
-    // Years that begin in March end with the leap day; 400 of them have 146,097 days (Hinnant, "chrono-compatible
-    // low-level date algorithms", civil_from_days).
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
-    let month = (from_march + 2) % 12;
-    let year = year_of_era + era * 400 + u64::from(month < 2);
-    let name = |names: &'static [&'static str], index: u64| {
-        usize::try_from(index).ok().and_then(|index| names.get(index)).copied().unwrap_or_default()
-    };
-    let (hour, minute, second) = (secs / 3600, secs / 60 % 60, secs % 60);
-    let (weekday, month) = (name(&DAYS, days % 7), name(&MONTHS, month));
-    format!("{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT")
 }
 
 #[cfg(test)]
