@@ -285,3 +285,12 @@ fn wait_shards(cluster: &Nodes, via: usize, owner: usize, count: usize) {
 fn shards_of(cluster: &Nodes, via: usize, owner: usize) -> usize {
     cluster.shard_counts(via).unwrap().get(cluster.name(owner)).copied().unwrap_or(0)
 }
+
+#[test]
+fn more_in_use_and_on_offer_than_an_agent_has_is_found() {
+    for (used, offered, is_fault) in [(0.5, 1.5, false), (0.5, 1.6, true), (2.1, 0.0, true), (0.0, 0.0, false)] {
+        let agent = json!({"id": "S0", "resources": {"cpus": 2.0}, "used_resources": {"cpus": used},
+            "offered_resources": {"cpus": offered}});
+        assert_eq!(overcommitted(&agent).is_some(), is_fault, "case: {used} {offered}");
+    }
+}
