@@ -3,6 +3,7 @@
 use muster_agent_engine::AgentEngine;
 use muster_agent_engine::io::{AgentConfig, ConnectionId, ContainerEnd, FoundContainer, FoundState, Input, Output};
 use muster_model::agent::AgentInfo;
+use muster_model::fence::Fence;
 use muster_model::framework::FrameworkBrief;
 use muster_model::record::{IdentityRecord, JournalEntry};
 use muster_model::status::Exit;
@@ -55,6 +56,12 @@ pub struct Machine {
     pub incarnation: u64,
     /// What runs on it.
     pub containers: BTreeMap<ContainerId, Container>,
+    /// Its disk takes nothing before this moment.
+    pub disk_full_until: u64,
+    /// The highest fence that was ever synced here.
+    pub highest_fence: Fence,
+    /// Updates that were synced, per task and in order.
+    pub updates: BTreeMap<TaskId, Vec<Uuid>>,
     /// How often a task was ever started here.
     pub starts: BTreeMap<(FrameworkId, TaskId), u32>,
     boot_id: Uuid,
@@ -82,6 +89,9 @@ impl Machine {
             entries: Vec::new(),
             incarnation: 0,
             containers: BTreeMap::new(),
+            disk_full_until: 0,
+            highest_fence: Fence::default(),
+            updates: BTreeMap::new(),
             starts: BTreeMap::new(),
             boot_id,
             rng,
@@ -121,6 +131,24 @@ impl Machine {
         };
         engine.handle(input, now);
         self.engine = Some(engine);
+    }
+
+    /// The disk has the entries for good.
+    pub fn synced(&mut self, entries: Vec<JournalEntry>) {
+        for entry in &entries {
+            if let JournalEntry::Update(update) = entry
+                && let Some(uuid) = update.status.uuid
+            {
+                self.updates.entry(update.status.task_id.clone()).or_default().push(uuid);
+            }
+        }
+        self.journal.extend(entries);
+    }
+
+    /// The disk has the identity for good.
+    pub fn identity_synced(&mut self, identity: IdentityRecord) {
+        self.highest_fence = self.highest_fence.max(identity.highest_fence);
+        self.identity = identity;
     }
 
     /// The agent is gone; its disk and containers stay.

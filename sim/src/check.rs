@@ -1,16 +1,25 @@
 //! What must hold after each step, and what must hold once faults have stopped.
 
 use crate::agent::{Container, Machine, Process};
+use crate::framework::Framework;
 use crate::world::World;
+use muster_model::fence::Fence;
+use muster_model::record::{IdentityRecord, JournalEntry};
 use muster_model::resource::Resources;
+use muster_model::status::TaskStatus;
 use muster_model::task::TaskState;
+use muster_model::{OfferId, TaskId};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Checks every invariant; panics with how to replay.
 pub fn after_step(world: &mut World) {
     let replay = format!("at step {} — replay with seed {:#x}", world.steps, world.seed);
     for machine in &world.machines {
-        ledger(machine, &replay);
-        started_once(machine, &replay);
+        s1_what_runs_fits_the_machine(machine, &replay);
+    }
+    if world.steps.is_multiple_of(8) {
+        s5_a_task_is_started_once(world, &replay);
+        s4_updates_come_in_order(world, &replay);
     }
     for framework in &world.frameworks {
         for (task_id, known) in &framework.tasks {
@@ -19,12 +28,12 @@ pub fn after_step(world: &mut World) {
     }
     // The picture is rebuilt on demand: looking at each step would only test the view.
     if world.steps.is_multiple_of(16) {
-        book(world, &replay);
+        s1_what_is_offered_and_used_fits_the_agent(world, &replay);
     }
 }
 
 /// S1 on the machine itself: what runs never needs more than there is.
-fn ledger(machine: &Machine, replay: &str) {
+fn s1_what_runs_fits_the_machine(machine: &Machine, replay: &str) {
     let mut free = machine.info.total.clone();
     let holds = |container: &&Container| !matches!(container.process, Process::Ended(_));
     for container in machine.containers.values().filter(holds) {
@@ -33,14 +42,75 @@ fn ledger(machine: &Machine, replay: &str) {
     }
 }
 
-fn started_once(machine: &Machine, replay: &str) {
-    for ((framework_id, task_id), count) in &machine.starts {
-        assert!(*count <= 1, "sim: {task_id} of {framework_id} was started {count} times on {} {replay}", machine.id);
+/// S2: an order counts only under the highest fence that the disk ever had, over all runs of the agent.
+pub fn s2_only_the_highest_fence_is_obeyed(machine: &Machine, entries: &[JournalEntry], replay: &str) {
+    for entry in entries {
+        if let JournalEntry::OrderFloor { fence, sequence } = entry {
+            let highest = machine.highest_fence;
+            assert!(
+                *fence >= highest,
+                "sim: {} took order {sequence} of {fence}, below {highest} {replay}",
+                machine.id
+            );
+        }
     }
 }
 
+/// S2: an agent obeys no fence that the store did not give to an owner of its shard.
+pub fn s2_a_fence_is_the_stores(machine: &Machine, identity: &IdentityRecord, is_given: bool, replay: &str) {
+    let fence = identity.highest_fence;
+    assert!(
+        is_given || fence == Fence::default(),
+        "sim: {} obeys {fence}, which the store never gave {replay}",
+        machine.id
+    );
+    assert!(fence >= machine.highest_fence, "sim: {} goes back to {fence} {replay}", machine.id);
+}
+
+/// S4, promise 3: an update that a framework hears, and acknowledges, is on its agent's disk.
+pub fn s4_what_is_told_was_journalled(world: &World, status: &TaskStatus) {
+    let (Some(uuid), Some(agent_id)) = (status.uuid, &status.agent_id) else { return };
+    let Some(machine) = world.machines.iter().find(|machine| machine.id == *agent_id) else { return };
+    let is_there = machine.updates.get(&status.task_id).is_some_and(|synced| synced.contains(&uuid));
+    assert!(
+        is_there,
+        "sim: {} told {:?} of {}, which its disk does not have at step {} — replay with seed {:#x}",
+        machine.id, status.state, status.task_id, world.steps, world.seed
+    );
+}
+
+/// S4: each update comes until it is acknowledged, and the next one after that.
+fn s4_updates_come_in_order(world: &World, replay: &str) {
+    for (task_id, known) in world.frameworks.iter().flat_map(|framework| &framework.tasks) {
+        if known.heard.is_empty() {
+            continue;
+        }
+        let synced = world.machines.iter().find_map(|machine| machine.updates.get(task_id));
+        let is_prefix = synced.is_some_and(|synced| synced.starts_with(&known.heard));
+        assert!(is_prefix, "sim: {task_id}: heard {:?} of {synced:?} {replay}", known.heard);
+    }
+}
+
+/// S5, promise 1: a task is started at most once, wherever.
+fn s5_a_task_is_started_once(world: &World, replay: &str) {
+    let mut started = BTreeMap::new();
+    for machine in &world.machines {
+        for (key, count) in &machine.starts {
+            let sum = started.entry(key).or_insert(0_u32);
+            *sum += count;
+            assert!(*sum <= 1, "sim: {} of {} was started twice, last on {} {replay}", key.1, key.0, machine.id);
+        }
+    }
+}
+
+/// Promise 2: nothing ends a task that its framework did not ask to end.
+pub fn p2_nothing_is_killed_unasked(asked: &BTreeSet<TaskId>, container: &Container, replay: &str) {
+    let task_id = &container.task.id;
+    assert!(asked.contains(task_id), "sim: {task_id} is killed though nobody asked for it {replay}");
+}
+
 /// S1 in the book: used + offered never passes the total.
-fn book(world: &mut World, replay: &str) {
+fn s1_what_is_offered_and_used_fits_the_agent(world: &mut World, replay: &str) {
     for agent in world.owner_views().iter().flat_map(|view| view.agents.values()) {
         let mut free: Resources = agent.info.total.clone();
         for amount in agent.used.values().chain(agent.offered.values().map(|(_, _, amount)| amount)) {
@@ -68,27 +138,59 @@ fn states_in_order(task_id: &str, states: &[TaskState], replay: &str) {
 }
 
 /// Once faults have stopped and time has passed: every task that was asked for has ended, and nothing is left over.
-pub fn at_rest(world: &mut World) {
-    let replay = format!("at rest after step {} — replay with seed {:#x}", world.steps, world.seed);
+/// Errors: what is left.
+pub fn at_rest(world: &mut World) -> Result<(), String> {
     for framework in &world.frameworks {
         let open: Vec<_> =
             framework.live_tasks().map(|id| (id, framework.tasks.get(id).map(|known| known.states.clone()))).collect();
-        assert!(open.is_empty(), "sim: {} never heard the end of {open:?} {replay}", framework.name);
+        if !open.is_empty() {
+            let session = (framework.id.clone(), framework.connection, framework.stream_id.is_some(), framework.node);
+            return Err(format!("{} {session:?} never heard the end of {open:?}", framework.name));
+        }
     }
     for machine in &world.machines {
-        assert!(machine.containers.is_empty(), "sim: {} keeps {:?} {replay}", machine.id, machine.containers.keys());
+        if !machine.containers.is_empty() {
+            return Err(format!("{} keeps {:?}", machine.id, machine.containers.keys()));
+        }
+    }
+    for (task_id, synced) in world.machines.iter().flat_map(|machine| &machine.updates) {
+        let heard =
+            world.frameworks.iter().find_map(|framework| framework.tasks.get(task_id)).map(|known| &known.heard);
+        if heard != Some(synced) {
+            return Err(format!("updates {synced:?} of {task_id} were journalled, {heard:?} were heard"));
+        }
     }
     let views = world.owner_views();
-    assert!(!views.is_empty(), "sim: no control plane {replay}");
     let seen: usize = views.iter().map(|view| view.agents.len()).sum();
-    assert_eq!(seen, world.machines.len(), "sim: each agent has one owner {replay}");
-    for agent in views.iter().flat_map(|view| view.agents.values()) {
-        assert!(
-            agent.used.values().all(Resources::is_empty),
-            "sim: the book of {} still has {:?} {replay}",
-            agent.id,
-            agent.used
-        );
-        assert!(agent.tasks.is_empty(), "sim: the picture of {} still has {:?} {replay}", agent.id, agent.tasks.keys());
+    if seen != world.machines.len() {
+        return Err(format!("{} machines, but owners have {seen}: each has one owner", world.machines.len()));
     }
+    for agent in views.iter().flat_map(|view| view.agents.values()) {
+        if !agent.used.values().all(Resources::is_empty) {
+            return Err(format!("the book of {} still has {:?}", agent.id, agent.used));
+        }
+        for (offer_id, (framework_id, ..)) in &agent.offered {
+            let holds = |framework: &Framework| {
+                framework.id.as_ref() == Some(framework_id) && framework.offers.contains_key(offer_id)
+            };
+            if !world.frameworks.iter().any(holds) {
+                return Err(format!(
+                    "offer {offer_id} on {} is held for {framework_id}, which does not have it",
+                    agent.id
+                ));
+            }
+        }
+        if !agent.tasks.is_empty() {
+            return Err(format!("the picture of {} still has {:?}", agent.id, agent.tasks.keys()));
+        }
+    }
+    let is_granted = |offer_id: &OfferId| {
+        views.iter().flat_map(|view| view.agents.values()).any(|agent| agent.offered.contains_key(offer_id))
+    };
+    for framework in &world.frameworks {
+        if let Some(offer_id) = framework.offers.keys().find(|offer_id| !is_granted(offer_id)) {
+            return Err(format!("{} has offer {offer_id}, which no book knows", framework.name));
+        }
+    }
+    Ok(())
 }

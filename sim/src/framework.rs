@@ -16,8 +16,8 @@ use std::sync::Arc;
 pub struct Known {
     /// Every state that it was told, in order; repeated ones once.
     pub states: Vec<TaskState>,
-    /// Uuids it has acknowledged.
-    pub acknowledged: Vec<Uuid>,
+    /// Uuids of updates that it has heard and acknowledges, each once, in the order of hearing.
+    pub heard: Vec<Uuid>,
 }
 
 /// One framework.
@@ -64,29 +64,29 @@ impl Framework {
 
     /// What it sends to subscribe, for the first time or again.
     pub fn subscribe(&self) -> Subscribe {
+        Subscribe { framework_id: self.id.clone(), info: self.info(), suppressed_roles: Vec::new() }
+    }
+
+    fn info(&self) -> Result<FrameworkInfo, Arc<str>> {
         let role = Role::parse(&format!("role-{}", self.name)).unwrap_or_else(|_| Role::star());
         let placeholder = FrameworkId::parse("new").unwrap_or_else(|_| unreachable!("a valid id"));
-        Subscribe {
-            framework_id: self.id.clone(),
-            info: Ok(FrameworkInfo {
-                id: self.id.clone().unwrap_or(placeholder),
-                name: Arc::from(self.name.as_str()),
-                user: Arc::from("root"),
-                roles: [role].into(),
-                capabilities: Capabilities {
-                    partition_aware: self.partition_aware,
-                    multi_role: true,
-                    task_killing_state: true,
-                    ..Capabilities::default()
-                },
-                failover_timeout: Duration::from_secs(1_000_000),
-                is_checkpointing: true,
-                principal: None,
-                min_allocatable: BTreeMap::new(),
-                spec: Arc::from(&b""[..]),
-            }),
-            suppressed_roles: Vec::new(),
-        }
+        Ok(FrameworkInfo {
+            id: self.id.clone().unwrap_or(placeholder),
+            name: Arc::from(self.name.as_str()),
+            user: Arc::from("root"),
+            roles: [role].into(),
+            capabilities: Capabilities {
+                partition_aware: self.partition_aware,
+                multi_role: true,
+                task_killing_state: true,
+                ..Capabilities::default()
+            },
+            failover_timeout: Duration::from_secs(1_000_000),
+            is_checkpointing: true,
+            principal: None,
+            min_allocatable: BTreeMap::new(),
+            spec: Arc::from(&b""[..]),
+        })
     }
 
     /// Its stream is gone, from whichever side.
@@ -134,13 +134,18 @@ impl Framework {
             known.states.push(status.state);
         }
         let (Some(uuid), Some(agent_id)) = (status.uuid, status.agent_id) else { return Vec::new() };
-        known.acknowledged.push(uuid);
+        if !known.heard.contains(&uuid) {
+            known.heard.push(uuid);
+        }
         vec![FrameworkCall::Acknowledge { agent_id, task_id: status.task_id, uuid }]
     }
 
     /// What it does when it is its turn.
     pub fn act(&mut self) -> Option<FrameworkCall> {
-        if let Some((_, offer)) = self.offers.pop_first() {
+        // Now and then something else comes first: where there are many agents, there is always an offer.
+        if self.rng.below(4) > 0
+            && let Some((_, offer)) = self.offers.pop_first()
+        {
             let offers = vec![OfferRef::Ours(offer.grant.offer_id)];
             let refusal = [None, Some(Duration::from_millis(1500)), Some(Duration::from_secs(5))]
                 [usize::try_from(self.rng.below(3)).unwrap_or(0)];
@@ -159,6 +164,11 @@ impl Framework {
                 Some(FrameworkCall::Kill { task_id, agent_id: None, grace: None })
             }
             3 => Some(FrameworkCall::Revive(Vec::new())),
+            5 if self.is_busy => {
+                self.partition_aware = !self.partition_aware;
+                let info = self.info().map(Box::new);
+                Some(FrameworkCall::UpdateFramework { info, suppressed_roles: Vec::new() })
+            }
             // A call may have been lost with its stream: only asking tells whether a task was ever launched.
             4 => Some(FrameworkCall::Reconcile(self.live_tasks().map(|id| (id.clone(), None)).collect())),
             _ => None,

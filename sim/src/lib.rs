@@ -11,5 +11,6 @@
 pub mod agent;
 pub mod check;
 pub mod framework;
+pub mod scenario;
 pub mod store;
 pub mod world;

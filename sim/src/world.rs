@@ -9,12 +9,15 @@ mod perform;
 use crate::agent::{Container, Machine, Process, end_of};
 use crate::check;
 use crate::framework::Framework;
+use crate::scenario::Seen;
 use crate::store::Store;
+use crate::world::faults::{Moment, Traps};
 use crate::world::node::SimNode;
 use muster_agent_engine::io as agent;
 use muster_agent_wire::message as wire;
 use muster_home_engine::io::{self as home, ConnectionId, RequestId};
 use muster_model::agent::AgentInfo;
+use muster_model::fence::Fence;
 use muster_model::node_message::{NodeMessage, Target};
 use muster_model::record::{Admission, AgentRecord, ClusterRecord, IdentityRecord, JournalEntry, Record};
 use muster_model::resource::Resources;
@@ -22,57 +25,22 @@ use muster_model::scheduler::{Event, FrameworkCall};
 use muster_model::status::Exit;
 use muster_model::store_op::{Key, StoreOp, Write};
 use muster_model::time::Now;
-use muster_model::{AgentId, ContainerId, Duration, Milli, Rng, Timestamp, Uuid, WallTime};
+use muster_model::{AgentId, ContainerId, Duration, Milli, Rng, ShardId, TaskId, Timestamp, Uuid, WallTime};
 use muster_node_engine::io::{Input, LinkId, Part};
 use muster_owner_engine::io::{self as owner, SessionId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::ops::Range;
 use std::sync::Arc;
 
 const SHARD_COUNT: u16 = 8;
+/// What clocks on walls show when the world begins, in microseconds: some clocks are set back by hours.
+const WALL_START: u64 = 1_700_000_000_000_000;
 
-/// How much goes wrong; each in thousandths of the steps.
-#[derive(Debug, Clone, Copy)]
-pub struct Faults {
-    /// An agent's connection breaks.
-    pub session_breaks: u64,
-    /// An agent crashes and comes back.
-    pub agent_crashes: u64,
-    /// The control plane crashes and comes back.
-    pub node_crashes: u64,
-    /// A framework's stream breaks and it subscribes again.
-    pub stream_breaks: u64,
-    /// The link between two nodes breaks and comes back.
-    pub link_breaks: u64,
-    /// A node does not run for up to half a minute, and wakes not knowing it.
-    pub node_pauses: u64,
-    /// The store does not answer for a while.
-    pub store_outages: u64,
-}
-
-impl Faults {
-    /// Nothing goes wrong.
-    pub const NONE: Self = Self {
-        session_breaks: 0,
-        agent_crashes: 0,
-        node_crashes: 0,
-        stream_breaks: 0,
-        link_breaks: 0,
-        node_pauses: 0,
-        store_outages: 0,
-    };
-    /// Everything goes wrong now and then.
-    pub const SOME: Self = Self {
-        session_breaks: 3,
-        agent_crashes: 3,
-        node_crashes: 1,
-        stream_breaks: 3,
-        link_breaks: 1,
-        node_pauses: 1,
-        store_outages: 1,
-    };
-}
+pub use faults::{Fault, Faults, Sabotage};
 
 /// Something on its way.
+#[expect(clippy::large_enum_variant, reason = "a few hundred lie in the queue of a world")]
 enum Coming {
     ToNode {
         session: SessionId,
@@ -190,6 +158,8 @@ pub struct World {
     pub steps: u64,
     /// What goes wrong.
     pub faults: Faults,
+    /// Steps whose inputs and outputs are printed to stderr.
+    pub traced: Range<u64>,
     /// Machines.
     pub machines: Vec<Machine>,
     /// Frameworks.
@@ -197,6 +167,15 @@ pub struct World {
     nodes: Vec<SimNode>,
     store: Store,
     is_store_away: bool,
+    /// The store takes nothing before this moment.
+    store_full_until: u64,
+    traps: Traps,
+    /// A mistake of the shells; none unless a test wants to see it found.
+    pub sabotage: Option<Sabotage>,
+    /// Fences that the store has ever given, by shard.
+    pub(crate) given: BTreeSet<(ShardId, Fence)>,
+    /// Tasks that their frameworks asked to kill.
+    pub(crate) kills_asked: BTreeSet<TaskId>,
     /// Links that stand, with their ends.
     live_links: BTreeMap<LinkId, (usize, usize)>,
     now: u64,
@@ -208,6 +187,8 @@ pub struct World {
     live_sessions: BTreeMap<SessionId, Ends>,
     next_number: u64,
     node_runs: u64,
+    fault_count: u64,
+    takeovers: u64,
     rng: Rng,
 }
 
@@ -239,11 +220,17 @@ impl World {
             seed,
             steps: 0,
             faults,
+            traced: 0..0,
             machines: Vec::new(),
             frameworks: Vec::new(),
             nodes: (0..node_count).map(SimNode::new).collect(),
             store: Store::default(),
             is_store_away: false,
+            store_full_until: 0,
+            traps: Traps::default(),
+            sabotage: None,
+            given: BTreeSet::new(),
+            kills_asked: BTreeSet::new(),
             live_links: BTreeMap::new(),
             now: 1_000_000_000,
             coming: BTreeMap::new(),
@@ -252,6 +239,8 @@ impl World {
             live_sessions: BTreeMap::new(),
             next_number: 1,
             node_runs: 0,
+            fault_count: 0,
+            takeovers: 0,
             rng: rng.fork("world"),
         };
         world.found(machine_count, &rng);
@@ -312,7 +301,15 @@ impl World {
 
     /// The time now on the world's one clock.
     pub fn now(&self) -> Now {
-        Now { mono: Timestamp(self.now), wall: WallTime(self.now / 1000) }
+        Now { mono: Timestamp(self.now), wall: WallTime(WALL_START + self.now / 1000) }
+    }
+
+    /// Shows what somebody took or gave, if this step is to be seen.
+    fn trace(&self, who: &dyn Debug, direction: &str, what: &dyn Debug) {
+        if self.traced.contains(&self.steps) {
+            let secs = Duration(self.now % 1_000_000_000).0 / 1000;
+            eprintln!("{} {}.{secs:06} {who:?} {direction} {what:?}", self.steps, self.now / 1_000_000_000);
+        }
     }
 
     fn number(&mut self) -> u64 {
@@ -366,18 +363,27 @@ impl World {
         check::after_step(self);
     }
 
-    /// One line that says what the run has seen.
-    pub fn summary(&self) -> String {
-        let tasks: usize = self.frameworks.iter().map(|framework| framework.tasks.len()).sum();
-        let starts: usize = self.machines.iter().map(|machine| machine.starts.len()).sum();
-        let restarts: u64 = self.machines.iter().map(|machine| machine.incarnation).sum();
-        format!(
-            "seed {:#x}: {} steps, {} s simulated, {tasks} tasks asked for, {starts} started, agents started {restarts} times, nodes {} times",
-            self.seed,
-            self.steps,
-            self.now / 1_000_000_000,
-            self.node_runs,
-        )
+    /// What the run has seen so far.
+    pub fn seen(&self) -> Seen {
+        Seen {
+            steps: self.steps,
+            simulated_secs: self.now / 1_000_000_000,
+            tasks: self.frameworks.iter().map(|framework| framework.tasks.len() as u64).sum(),
+            started: self.machines.iter().map(|machine| machine.starts.len() as u64).sum(),
+            faults: self.fault_count,
+            node_starts: self.node_runs,
+            agent_starts: self.machines.iter().map(|machine| machine.incarnation).sum(),
+            takeovers: self.takeovers,
+        }
+    }
+
+    /// No more faults and no more launches: what is under way comes to its end.
+    pub fn calm_down(&mut self) {
+        self.faults = Faults::NONE;
+        self.traps = Traps::default();
+        for framework in &mut self.frameworks {
+            framework.is_busy = false;
+        }
     }
 
     /// Runs so many steps.
@@ -403,7 +409,7 @@ impl World {
             if node.deadline().is_some_and(|at| at <= now.mono.0)
                 && let Some(engine) = &mut node.engine
             {
-                engine.handle_deadline(now);
+                engine.handle_deadline(SimNode::local(node.skew_micros, now));
             }
         }
         for machine in &mut self.machines {
@@ -455,16 +461,7 @@ impl World {
                 }
             }
             Coming::Synced { machine, incarnation, seq, what } => {
-                if let Some(machine) = self.machines.get_mut(machine)
-                    && machine.incarnation == incarnation
-                    && machine.engine.is_some()
-                {
-                    match what {
-                        Synced::Entries(entries) => machine.journal.extend(entries),
-                        Synced::Identity(identity) => machine.identity = identity,
-                    }
-                    machine.handle(agent::Input::Persisted { seq }, now);
-                }
+                self.sync_ends(machine, incarnation, seq, what);
             }
             Coming::Started { machine, incarnation, container_id } => self.started(machine, incarnation, container_id),
             Coming::Exits { machine, container_id, exit } => self.exits(machine, container_id, exit),
@@ -484,6 +481,14 @@ impl World {
                     && framework.connection.is_some()
                     && let Some(call) = framework.act()
                 {
+                    if let FrameworkCall::Kill { task_id, .. } = &call {
+                        self.kills_asked.insert(task_id.clone());
+                    }
+                    // A repeated ACCEPT is told lost, as Mesos does: its offers are used up. Clients repeat none.
+                    let may_repeat = !matches!(call, FrameworkCall::Accept(_));
+                    if may_repeat && std::mem::take(&mut self.traps.call_twice) {
+                        self.soon(2000, Coming::FrameworkCalls { framework: index, call: call.clone() });
+                    }
                     self.soon(20, Coming::FrameworkCalls { framework: index, call });
                 }
             }
@@ -504,14 +509,48 @@ impl World {
                 }
             }
             Coming::ToFramework { framework: index, connection, event } => {
-                if let Some(framework) = self.frameworks.get_mut(index)
-                    && framework.connection == Some(connection)
-                {
-                    for call in framework.take(event) {
+                let is_open =
+                    self.frameworks.get(index).is_some_and(|framework| framework.connection == Some(connection));
+                if is_open && let Event::Update(status) = &event {
+                    check::s4_what_is_told_was_journalled(self, status);
+                }
+                if let Some(framework) = self.frameworks.get_mut(index).filter(|_| is_open) {
+                    let calls = framework.take(event);
+                    if framework.connection.is_none() {
+                        // It was told an error: another stream of it, or one that it gave up, has taken its place.
+                        self.soon(1000, Coming::FrameworkSubscribes { framework: index });
+                    }
+                    for call in calls {
                         self.soon(10, Coming::FrameworkCalls { framework: index, call });
                     }
                 }
             }
+        }
+    }
+
+    /// A sync of an agent's disk ends, well or not.
+    fn sync_ends(&mut self, index: usize, incarnation: u64, seq: u64, what: Synced) {
+        let now = self.now();
+        let Some(machine) = self.machines.get_mut(index) else { return };
+        if machine.incarnation != incarnation || machine.engine.is_none() {
+            return;
+        }
+        let trap = self.traps.agent_sync.take();
+        if trap == Some(Moment::Before) {
+            return self.crash_agent(index);
+        }
+        if machine.disk_full_until > now.mono.0 {
+            return machine.handle(agent::Input::PersistFailed { seq, why: Arc::from("no space left on device") }, now);
+        }
+        match what {
+            Synced::Entries(entries) => machine.synced(entries),
+            Synced::Identity(identity) => machine.identity_synced(identity),
+        }
+        match trap {
+            Some(Moment::After) => self.crash_agent(index),
+            // It was told before.
+            _ if self.sabotage == Some(Sabotage::AnswersBeforeSync) => {}
+            Some(Moment::Before) | None => machine.handle(agent::Input::Persisted { seq }, now),
         }
     }
 

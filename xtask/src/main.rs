@@ -1,9 +1,10 @@
-//! Project chores: up, test, tidy, gen, bench, dist.
+//! Project chores: up, test, tidy, gen, sim, bench, dist.
 #![expect(clippy::print_stdout, reason = "a command-line program")]
 
 mod dist;
 mod r#gen;
 mod packages;
+mod sim;
 mod steps;
 mod test;
 mod tidy;
@@ -70,6 +71,18 @@ enum Chore {
         #[arg(long)]
         update: bool,
     },
+    /// Run simulated clusters that draw what goes wrong from seeds; without options the commit's own seeds and all recorded ones
+    Sim {
+        /// Passed on to muster-sim; see `cargo xtask sim -- --help`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        rest: Vec<OsString>,
+    },
+    /// Run simulated clusters with ever new seeds until the time is over
+    Soak {
+        /// For how long
+        #[arg(long, default_value_t = 60)]
+        minutes: u64,
+    },
     /// Run the tests against the real kernel: on this host, and on cgroup v2 in a VM
     TestLinux,
 }
@@ -85,6 +98,8 @@ fn main() -> ExitCode {
         Chore::Dist => dist::run(&root).map(|_| ()),
         Chore::Bench { rest } => up::bench(&root, &rest),
         Chore::Golden { update } => test::golden(&root, update),
+        Chore::Sim { rest } => sim::run(&root, &rest),
+        Chore::Soak { minutes } => sim::soak(&root, minutes),
         Chore::TestLinux => test::linux(&root),
     });
     match result {

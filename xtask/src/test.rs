@@ -12,7 +12,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 
 use crate::{
-    dist, packages,
+    dist, packages, sim,
     steps::{self, Steps, Tally},
     tidy,
 };
@@ -51,6 +51,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
         let arguments = ["test", "--locked", "--workspace", "--doc", "--color", "never"];
         steps::run_tests(cargo(root).args(arguments), minutes(10), &skipped_file(root))
     });
+    steps.step("simulation", || sim::check(root, minutes(10)));
     if built {
         steps.step("end to end", || run_e2e(root, Part::Binaries));
     } else {

@@ -3,45 +3,207 @@
 use super::{Coming, Ends, ForNode, World};
 use muster_agent_engine::io as agent;
 use muster_home_engine::io as home;
-use muster_model::Duration;
+use muster_model::{Duration, Rng};
 use muster_node_engine::io::{Input, LinkId};
-use muster_owner_engine::io::SessionId;
+use muster_owner_engine::io::{self as owner, SessionId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// One kind of trouble.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// An agent's connection breaks.
+    SessionBreak,
+    /// An agent crashes and comes back.
+    AgentCrash,
+    /// A node crashes and comes back.
+    NodeCrash,
+    /// A framework's stream breaks and it subscribes again.
+    StreamBreak,
+    /// The link between two nodes breaks and comes back.
+    LinkBreak,
+    /// A node does not run for up to half a minute, and wakes not knowing it.
+    NodePause,
+    /// The store does not answer for a while.
+    StoreOutage,
+    /// An agent's disk takes nothing for some seconds.
+    DiskFull,
+    /// An agent crashes when its next sync ends: the disk has it or not, and it never hears.
+    AgentCrashAtSync,
+    /// The node that writes to the store next crashes: the store has it or not, and it never hears.
+    NodeCrashAtWrite,
+    /// The store takes nothing for some seconds.
+    StoreFull,
+    /// A node's wall clock jumps by up to two hours.
+    ClockStep,
+    /// An agent's address changes; its session lives on.
+    AddressChange,
+    /// A client sends its next call twice, if that is no ACCEPT.
+    CallTwice,
+}
+
+impl Fault {
+    /// Every kind, with its name and how often it comes when all come: in ten-thousandths of the steps.
+    pub const ALL: [(Self, &'static str, u16); 14] = [
+        (Self::SessionBreak, "session-break", 30),
+        (Self::AgentCrash, "agent-crash", 30),
+        (Self::NodeCrash, "node-crash", 10),
+        (Self::StreamBreak, "stream-break", 30),
+        (Self::LinkBreak, "link-break", 10),
+        (Self::NodePause, "node-pause", 1),
+        (Self::StoreOutage, "store-outage", 1),
+        (Self::DiskFull, "disk-full", 10),
+        (Self::AgentCrashAtSync, "agent-crash-at-sync", 10),
+        (Self::NodeCrashAtWrite, "node-crash-at-write", 5),
+        (Self::StoreFull, "store-full", 2),
+        (Self::ClockStep, "clock-step", 5),
+        (Self::AddressChange, "address-change", 20),
+        (Self::CallTwice, "call-twice", 50),
+    ];
+}
+
+/// How often what goes wrong, in ten-thousandths of the steps; what is not named never does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Faults(pub BTreeMap<Fault, u16>);
+
+impl Faults {
+    /// Nothing goes wrong.
+    pub const NONE: Self = Self(BTreeMap::new());
+
+    /// Everything goes wrong now and then.
+    pub fn some() -> Self {
+        Self(Fault::ALL.into_iter().map(|(fault, _, rate)| (fault, rate)).collect())
+    }
+
+    /// Only faults of one kind.
+    pub fn only(fault: Fault, rate: u16) -> Self {
+        Self(BTreeMap::from([(fault, rate)]))
+    }
+
+    /// What goes wrong now: at most one thing in a step.
+    fn draw(&self, rng: &mut Rng) -> Option<Fault> {
+        let mut drawn = rng.below(10_000);
+        for (fault, rate) in &self.0 {
+            match drawn.checked_sub(u64::from(*rate)) {
+                Some(rest) => drawn = rest,
+                None => return Some(*fault),
+            }
+        }
+        None
+    }
+}
+
+/// When a crash comes: before what is written is there, or after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Moment {
+    /// It is not there.
+    Before,
+    /// It is there, and nobody is told.
+    After,
+}
+
+/// Faults that wait for somebody to do something.
+#[derive(Debug, Default)]
+pub(super) struct Traps {
+    /// The next agent whose sync ends crashes.
+    pub(super) agent_sync: Option<Moment>,
+    /// The next node whose write reaches the store crashes.
+    pub(super) node_write: Option<Moment>,
+    /// The next call goes out twice.
+    pub(super) call_twice: bool,
+}
+
+/// A mistake that the shells of this world make, to see whether the checks find it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sabotage {
+    /// A node's shell rewrites the epochs that it sends to agents.
+    RewritesEpochs,
+    /// An agent's shell says that the journal has what its disk has not synced yet.
+    AnswersBeforeSync,
+    /// A node's shell loses the answers to swaps, and says that they were done.
+    InventsSwaps,
+}
 
 impl World {
     pub(super) fn inject_faults(&mut self) {
-        if self.rng.below(1000) < self.faults.session_breaks {
-            let sessions: Vec<SessionId> = self.live_sessions.keys().copied().collect();
-            let index = self.rng.below(sessions.len() as u64);
-            if let Some(session) = usize::try_from(index).ok().and_then(|index| sessions.get(index)) {
-                self.break_session(*session);
+        let Some(fault) = self.faults.draw(&mut self.rng) else { return };
+        self.fault_count += 1;
+        match fault {
+            Fault::SessionBreak => {
+                let sessions: Vec<SessionId> = self.live_sessions.keys().copied().collect();
+                let index = self.pick(sessions.len());
+                if let Some(session) = sessions.get(index) {
+                    self.break_session(*session);
+                }
             }
-        }
-        if self.rng.below(1000) < self.faults.agent_crashes {
-            let machine = usize::try_from(self.rng.below(self.machines.len() as u64)).unwrap_or(0);
-            self.crash_agent(machine);
-        }
-        if self.rng.below(1000) < self.faults.node_crashes {
-            let node = self.pick(self.nodes.len());
-            self.crash_node(node);
-        }
-        if self.rng.below(1000) < self.faults.stream_breaks {
-            let framework = self.pick(self.frameworks.len());
-            self.break_stream(framework);
-        }
-        if self.rng.below(1000) < self.faults.link_breaks {
-            let links: Vec<LinkId> = self.live_links.keys().copied().collect();
-            let index = self.pick(links.len());
-            if let Some(link) = links.get(index) {
-                self.break_link(*link);
+            Fault::AgentCrash => {
+                let machine = self.pick(self.machines.len());
+                self.crash_agent(machine);
             }
+            Fault::NodeCrash => {
+                let node = self.pick(self.nodes.len());
+                self.crash_node(node);
+            }
+            Fault::StreamBreak => {
+                let framework = self.pick(self.frameworks.len());
+                self.break_stream(framework);
+            }
+            Fault::LinkBreak => {
+                let links: Vec<LinkId> = self.live_links.keys().copied().collect();
+                let index = self.pick(links.len());
+                if let Some(link) = links.get(index) {
+                    self.break_link(*link);
+                }
+            }
+            Fault::NodePause => {
+                let node = self.pick(self.nodes.len());
+                self.pause_node(node);
+            }
+            Fault::StoreOutage => {
+                if !self.is_store_away {
+                    self.take_store_away();
+                }
+            }
+            Fault::DiskFull => {
+                let until = self.now.saturating_add(self.rng.below(20_000_000_000));
+                let index = self.pick(self.machines.len());
+                if let Some(machine) = self.machines.get_mut(index) {
+                    machine.disk_full_until = until;
+                }
+            }
+            Fault::AgentCrashAtSync => self.traps.agent_sync = Some(self.drawn_moment()),
+            Fault::NodeCrashAtWrite => self.traps.node_write = Some(self.drawn_moment()),
+            Fault::StoreFull => self.store_full_until = self.now.saturating_add(self.rng.below(5_000_000_000)),
+            Fault::ClockStep => {
+                let two_hours = 7_200_000_000;
+                let skew = i64::try_from(self.rng.below(2 * two_hours)).unwrap_or(0);
+                let index = self.pick(self.nodes.len());
+                if let Some(node) = self.nodes.get_mut(index) {
+                    node.skew_micros = skew.saturating_sub_unsigned(two_hours);
+                }
+            }
+            Fault::AddressChange => self.change_address(),
+            Fault::CallTwice => self.traps.call_twice = true,
         }
-        // A node sleeps for thousands of steps: more rarely than the others.
-        if self.rng.below(10_000) < self.faults.node_pauses {
-            let node = self.pick(self.nodes.len());
-            self.pause_node(node);
-        }
-        if self.rng.below(10_000) < self.faults.store_outages && !self.is_store_away {
-            self.take_store_away();
+    }
+
+    fn drawn_moment(&mut self) -> Moment {
+        if self.rng.below(2) == 0 { Moment::Before } else { Moment::After }
+    }
+
+    /// The agent's packets come from elsewhere; the connection knows it by its number.
+    fn change_address(&mut self) {
+        let sessions: Vec<SessionId> = self.live_sessions.keys().copied().collect();
+        let index = self.pick(sessions.len());
+        let Some(session) = sessions.get(index).copied() else { return };
+        let Some(node) = self.live_sessions.get(&session).map(|ends| ends.node) else { return };
+        let now = self.now();
+        let port = self.rng.below(60_000);
+        if let Some(node) = self.nodes.get_mut(node)
+            && node.sessions.contains_key(&session)
+        {
+            let moved = owner::Input::PeerMoved { session, peer: Arc::from(format!("10.0.0.2:{port}")) };
+            node.handle(Input::Owner(moved), now);
         }
     }
 
@@ -66,7 +228,7 @@ impl World {
         }
     }
 
-    fn crash_agent(&mut self, index: usize) {
+    pub(super) fn crash_agent(&mut self, index: usize) {
         let Some(machine) = self.machines.get_mut(index) else { return };
         if machine.engine.is_none() {
             return;

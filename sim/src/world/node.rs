@@ -1,6 +1,7 @@
 //! The control-plane nodes of the world: processes over one store, with links, probes and leases between them.
 
-use super::{Coming, ForNode, Path, SHARD_COUNT, World};
+use super::faults::{Moment, Sabotage};
+use super::{Coming, Fault, ForNode, Path, SHARD_COUNT, World};
 use muster_allocator::io::AllocatorConfig;
 use muster_home_engine::io::{ConnectionId, HomeConfig};
 use muster_model::record::{NodeRecord, Record};
@@ -8,7 +9,7 @@ use muster_model::store_op::{Key, KeyKind, PersistError, StoreOp, Write};
 use muster_model::time::Now;
 use muster_model::{Duration, Milli, NodeId, Rng, WallTime};
 use muster_node_engine::NodeEngine;
-use muster_node_engine::io::{Input, LinkId, NodeConfig, StoreChange};
+use muster_node_engine::io::{Input, LinkId, NodeConfig, Part, StoreChange};
 use muster_owner_engine::io::{OwnerConfig, SessionId};
 use muster_sharding::membership;
 use std::collections::BTreeMap;
@@ -28,6 +29,8 @@ pub(super) struct SimNode {
     pub(super) links: BTreeMap<usize, LinkId>,
     /// It does not run before this moment.
     pub(super) paused_until: u64,
+    /// How far its wall clock is ahead.
+    pub(super) skew_micros: i64,
     is_watching: bool,
     suspects: Vec<NodeId>,
 }
@@ -42,6 +45,7 @@ impl SimNode {
             connections: BTreeMap::new(),
             links: BTreeMap::new(),
             paused_until: 0,
+            skew_micros: 0,
             is_watching: false,
             suspects: Vec::new(),
         }
@@ -49,8 +53,13 @@ impl SimNode {
 
     pub(super) fn handle(&mut self, input: Input, now: Now) {
         if let Some(engine) = &mut self.engine {
-            engine.handle(input, now);
+            engine.handle(input, Self::local(self.skew_micros, now));
         }
+    }
+
+    /// The moment as a clock shows it that is so far ahead.
+    pub(super) fn local(skew_micros: i64, now: Now) -> Now {
+        Now { wall: WallTime(now.wall.0.saturating_add_signed(skew_micros)), ..now }
     }
 
     /// When it wants to run next; not before it wakes.
@@ -212,6 +221,13 @@ impl World {
     /// Performs an operation and lets every watcher hear of it, each in its own time and in order.
     pub(super) fn write(&mut self, op: &StoreOp) -> Result<u64, PersistError> {
         let revision = self.store.perform(op)?;
+        let is_part = |write: &&Write| matches!(write, Write::Put(Key::Shard(_) | Key::Allocator, _));
+        self.takeovers += op.writes.iter().filter(is_part).count() as u64;
+        for write in &op.writes {
+            if let Write::Put(Key::Shard(shard), Record::Part(part)) = write {
+                self.given.insert((*shard, part.fence));
+            }
+        }
         for index in 0..self.nodes.len() {
             let Some(node) = self.nodes.get(index).filter(|node| node.is_watching) else { continue };
             let run = node.run;
@@ -220,7 +236,9 @@ impl World {
                 Write::Delete(key) => Some(StoreChange::Deleted { key: key.clone(), revision }),
             });
             let what = ForNode::Input(Input::Changed(changes.collect()));
-            self.in_order(Path::Watch(index), 30, Coming::ToRun { node: index, run, what });
+            // News may come later than what others do because of it.
+            let most_millis = if self.rng.below(20) == 0 { 1000 } else { 30 };
+            self.in_order(Path::Watch(index), most_millis, Coming::ToRun { node: index, run, what });
         }
         Ok(revision)
     }
@@ -249,15 +267,31 @@ impl World {
                 Input::Loaded { records: self.store.range(KeyKind::All), revision: self.store.revision() }
             }
             ForNode::StoreDone { part, seq, op } => {
+                let trap = match is_current {
+                    true => self.traps.node_write.take(),
+                    false => None,
+                };
+                if trap == Some(Moment::Before) {
+                    return self.crash_node(index);
+                }
+                let is_invented = self.sabotage == Some(Sabotage::InventsSwaps) && part == Part::Claims;
                 let result = match self.is_store_away {
+                    // The answer was lost, and the shell guesses it.
+                    _ if is_invented && self.rng.below(2) == 0 => Ok(self.store.revision()),
                     true => Err(PersistError::Unavailable { why: Arc::from("the store is away") }),
+                    false if self.store_full_until > self.now => {
+                        Err(PersistError::Full { why: Arc::from("no space left on device") })
+                    }
                     // The store does it even if the node that asked is gone. Its answer may be lost.
-                    false if self.rng.below(200) == 0 && self.faults.store_outages > 0 => {
+                    false if self.rng.below(200) == 0 && self.faults.0.contains_key(&Fault::StoreOutage) => {
                         let lost = self.write(&op);
                         Err(PersistError::Unknown { why: Arc::from(format!("lost: {lost:?}")) })
                     }
                     false => self.write(&op),
                 };
+                if trap == Some(Moment::After) {
+                    return self.crash_node(index);
+                }
                 let what = ForNode::Input(Input::Stored { part, seq, result });
                 // The answer itself is for the run that asked, whenever that wakes.
                 return self.at(self.now, Coming::ToRun { node: index, run, what });
@@ -284,9 +318,16 @@ impl World {
                 Input::AgentRead { shard, stored }
             }
         };
+        if is_current {
+            self.trace(&self.name_of(index), "<-", &input);
+        }
         if let Some(node) = self.nodes.get_mut(index).filter(|_| is_current) {
             node.handle(input, now);
         }
+    }
+
+    pub(super) fn name_of(&self, index: usize) -> Option<NodeId> {
+        self.nodes.get(index).map(|node| node.name.clone())
     }
 
     /// A probe: answered by a process that runs, refused where there is none.

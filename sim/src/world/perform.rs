@@ -1,10 +1,15 @@
 //! What the engines ask for, done by the fake network, disk, store and kernel.
 
-use super::{Coming, ForNode, Path, Synced, World};
+use super::faults::Sabotage;
+use super::node::SimNode;
+use super::{Coming, ForNode, Path, SHARD_COUNT, Synced, World};
 use crate::agent::{Container, Machine, Process};
+use crate::check;
 use muster_agent_engine::io::{self as agent, ContainerSignal};
 use muster_agent_wire::message as wire;
 use muster_home_engine::io::{self as home, Answer, ConnectionId};
+use muster_model::ShardId;
+use muster_model::agent_message::ToAgent;
 use muster_model::status::Exit;
 use muster_node_engine::io::Output;
 
@@ -23,10 +28,13 @@ impl World {
 
     fn drain_node(&mut self, index: usize) {
         let now = self.now();
-        if let Some(engine) = self.nodes.get_mut(index).and_then(|node| node.engine.as_mut()) {
-            engine.settle(now);
+        if let Some(node) = self.nodes.get_mut(index)
+            && let Some(engine) = &mut node.engine
+        {
+            engine.settle(SimNode::local(node.skew_micros, now));
         }
         while let Some(output) = self.node_output(index) {
+            self.trace(&self.name_of(index), "->", &output);
             self.perform_node(index, output);
         }
     }
@@ -37,7 +45,12 @@ impl World {
 
     fn perform_node(&mut self, index: usize, output: Output) {
         match output {
-            Output::ToAgent { session, message } => {
+            Output::ToAgent { session, mut message } => {
+                if self.sabotage == Some(Sabotage::RewritesEpochs)
+                    && let ToAgent::Welcome(welcome) = &mut message
+                {
+                    welcome.fence.epoch += 7;
+                }
                 if self.live_sessions.contains_key(&session) {
                     let mut bytes = Vec::new();
                     wire::encode_to_agent(&message, &mut bytes)
@@ -106,6 +119,7 @@ impl World {
 
     fn drain_machine(&mut self, index: usize) {
         while let Some(output) = self.machines.get_mut(index).and_then(Machine::poll_output) {
+            self.trace(&self.machines.get(index).map(|machine| &machine.id), "->", &output);
             self.perform_agent(index, output);
         }
     }
@@ -113,12 +127,17 @@ impl World {
     fn perform_agent(&mut self, index: usize, output: agent::Output) {
         let Some(machine) = self.machines.get_mut(index) else { return };
         let incarnation = machine.incarnation;
+        let replay = format!("at step {} — replay with seed {:#x}", self.steps, self.seed);
         match output {
             agent::Output::Persist { seq, entries } => {
+                check::s2_only_the_highest_fence_is_obeyed(machine, &entries, &replay);
                 let what = Synced::Entries(entries);
                 self.sync(index, Coming::Synced { machine: index, incarnation, seq, what });
             }
             agent::Output::PersistIdentity { seq, identity } => {
+                let shard = ShardId::of(&machine.id, SHARD_COUNT);
+                let is_given = self.given.contains(&(shard, identity.highest_fence));
+                check::s2_a_fence_is_the_stores(machine, &identity, is_given, &replay);
                 let what = Synced::Identity(identity);
                 self.sync(index, Coming::Synced { machine: index, incarnation, seq, what });
             }
@@ -147,6 +166,9 @@ impl World {
                 self.soon(30, Coming::Started { machine: index, incarnation, container_id });
             }
             agent::Output::Signal { container_id, signal } => {
+                if let Some(container) = machine.containers.get(&container_id) {
+                    check::p2_nothing_is_killed_unasked(&self.kills_asked, container, &replay);
+                }
                 let exit = match signal {
                     ContainerSignal::Kill => Exit::Signal(9),
                     // Some tasks do not care about SIGTERM.
@@ -167,6 +189,13 @@ impl World {
 
     /// One disk: syncs of a machine end in the order in which they began.
     fn sync(&mut self, index: usize, what: Coming) {
+        if self.sabotage == Some(Sabotage::AnswersBeforeSync) {
+            let now = self.now();
+            if let (Coming::Synced { seq, .. }, Some(machine)) = (&what, self.machines.get_mut(index)) {
+                machine.handle(agent::Input::Persisted { seq: *seq }, now);
+            }
+            return self.in_order(Path::Disk(index), 2000, what);
+        }
         self.in_order(Path::Disk(index), 8, what);
     }
 }
