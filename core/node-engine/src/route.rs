@@ -162,9 +162,8 @@ impl NodeEngine {
     /// owner tells of its agents' tasks. So nothing that a deposed owner says comes after the words of the next one. An
     /// owner that is faster than the watch says it again when the home meets it.
     fn heed(&self, message: &mut ToHome, from: &NodeId) -> bool {
-        let is_owner = |agent_id: &AgentId| {
-            self.directory.shard(self.shard_of(agent_id)).is_none_or(|part| part.node == *from)
-        };
+        let is_owner =
+            |agent_id: &AgentId| self.directory.shard(self.shard_of(agent_id)).is_none_or(|part| part.node == *from);
         match message {
             ToHome::Update(status) => status.agent_id.as_ref().is_none_or(is_owner),
             ToHome::FrameworkTasks { tasks, .. } => {
