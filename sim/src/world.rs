@@ -2,7 +2,9 @@
 //!
 //! Time moves to the next thing that happens; every delay, loss and crash is drawn from the seed.
 
+mod clients;
 mod faults;
+mod machines;
 mod node;
 mod perform;
 
@@ -11,11 +13,11 @@ use crate::check;
 use crate::framework::Framework;
 use crate::scenario::Seen;
 use crate::store::Store;
-use crate::world::faults::{Moment, Traps};
+use crate::world::faults::Traps;
 use crate::world::node::SimNode;
 use muster_agent_engine::io as agent;
 use muster_agent_wire::message as wire;
-use muster_home_engine::io::{self as home, ConnectionId, RequestId};
+use muster_home_engine::io::ConnectionId;
 use muster_model::agent::AgentInfo;
 use muster_model::fence::Fence;
 use muster_model::node_message::{NodeMessage, Target};
@@ -528,32 +530,6 @@ impl World {
         }
     }
 
-    /// A sync of an agent's disk ends, well or not.
-    fn sync_ends(&mut self, index: usize, incarnation: u64, seq: u64, what: Synced) {
-        let now = self.now();
-        let Some(machine) = self.machines.get_mut(index) else { return };
-        if machine.incarnation != incarnation || machine.engine.is_none() {
-            return;
-        }
-        let trap = self.traps.agent_sync.take();
-        if trap == Some(Moment::Before) {
-            return self.crash_agent(index);
-        }
-        if machine.disk_full_until > now.mono.0 {
-            return machine.handle(agent::Input::PersistFailed { seq, why: Arc::from("no space left on device") }, now);
-        }
-        match what {
-            Synced::Entries(entries) => machine.synced(entries),
-            Synced::Identity(identity) => machine.identity_synced(identity),
-        }
-        match trap {
-            Some(Moment::After) => self.crash_agent(index),
-            // It was told before.
-            _ if self.sabotage == Some(Sabotage::AnswersBeforeSync) => {}
-            Some(Moment::Before) | None => machine.handle(agent::Input::Persisted { seq }, now),
-        }
-    }
-
     fn dial(&mut self, index: usize, incarnation: u64, connection: agent::ConnectionId, address: &str) {
         let now = self.now();
         let answers = |node: &SimNode| node.engine.is_some() && node.paused_until <= now.mono.0;
@@ -572,13 +548,6 @@ impl World {
         machine.connections.insert(connection, Some(session));
         machine.handle(agent::Input::Connected { connection }, now);
         self.live_sessions.insert(session, Ends { machine: index, incarnation, node, connection });
-    }
-
-    fn any_node(&mut self) -> Option<usize> {
-        let up: Vec<usize> =
-            self.nodes.iter().enumerate().filter(|(_, node)| node.engine.is_some()).map(|(index, _)| index).collect();
-        let index = usize::try_from(self.rng.below(up.len() as u64)).unwrap_or(0);
-        up.get(index).copied()
     }
 
     fn node_hears(&mut self, session: SessionId, bytes: &[u8]) {
@@ -609,71 +578,6 @@ impl World {
         {
             node.handle(Input::Owner(input), now);
         }
-    }
-
-    fn started(&mut self, index: usize, incarnation: u64, container_id: ContainerId) {
-        let now = self.now();
-        let length = Duration::from_millis(self.rng.below(20_000));
-        let exit = match self.rng.below(4) {
-            0 => Exit::Code(3),
-            1 => Exit::Signal(11),
-            _ => Exit::Code(0),
-        };
-        let Some(machine) = self.machines.get_mut(index) else { return };
-        let Some(container) = machine.containers.get_mut(&container_id) else { return };
-        if container.process != Process::Starting {
-            return;
-        }
-        container.process = Process::Running;
-        if machine.incarnation == incarnation {
-            let input = agent::Input::ContainerStarted { container_id: container_id.clone(), supervisor_pid: 1 };
-            machine.handle(input, now);
-        }
-        self.after(length, Coming::Exits { machine: index, container_id, exit });
-    }
-
-    fn exits(&mut self, index: usize, container_id: ContainerId, exit: Exit) {
-        let Some(machine) = self.machines.get_mut(index) else { return };
-        let Some(container) = machine.containers.get_mut(&container_id) else { return };
-        if matches!(container.process, Process::Ended(_)) {
-            return;
-        }
-        container.process = Process::Ended(exit);
-        let incarnation = machine.incarnation;
-        self.soon(5, Coming::ExitSeen { machine: index, incarnation, container_id });
-    }
-
-    fn subscribe(&mut self, index: usize) {
-        let now = self.now();
-        let connection = ConnectionId(self.number());
-        if self.frameworks.get(index).is_none_or(|framework| framework.connection.is_some()) {
-            return;
-        }
-        let Some(at) = self.any_node() else {
-            self.soon(500, Coming::FrameworkSubscribes { framework: index });
-            return;
-        };
-        let (Some(framework), Some(node)) = (self.frameworks.get_mut(index), self.nodes.get_mut(at)) else { return };
-        framework.connection = Some(connection);
-        framework.node = at;
-        node.connections.insert(connection, index);
-        let call = framework.subscribe();
-        node.handle(Input::Home(home::Input::Subscribe { connection, call }), now);
-    }
-
-    fn call(&mut self, index: usize, call: FrameworkCall) {
-        let now = self.now();
-        let request = RequestId(self.number());
-        let Some(framework) = self.frameworks.get_mut(index) else { return };
-        let node = self.nodes.get_mut(framework.node).filter(|node| node.engine.is_some());
-        let (Some(framework_id), Some(stream_id), Some(node)) = (framework.id.clone(), framework.stream_id, node)
-        else {
-            // The stream broke under the call: what it would have launched was never asked for.
-            framework.forget_unasked(&call);
-            return;
-        };
-        let stream_id = Some(Arc::from(stream_id.to_string()));
-        node.handle(Input::Home(home::Input::Call { request, framework_id, stream_id, call }), now);
     }
 
     /// The owners' pictures of their agents, for the checks. An agent may be in several: only the one with the highest
