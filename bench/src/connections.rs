@@ -69,6 +69,12 @@ impl Server {
         self.planes().iter().map(|plane| plane.program.pid()).collect()
     }
 
+    /// Watches the nodes, and the generator so that it is not counted among other programs.
+    fn watch(&self) -> anyhow::Result<Watch> {
+        let pids: Vec<u32> = self.pids().into_iter().chain([std::process::id()]).collect();
+        Watch::begin(&pids)
+    }
+
     fn rss(&self) -> u64 {
         self.pids().iter().map(|&pid| figure(pid, "status", "VmRSS").unwrap_or(0)).sum()
     }
@@ -138,7 +144,7 @@ pub(crate) async fn run(args: &ConnectionsArgs) -> anyhow::Result<()> {
             mem: 4096,
             containers: Containers::EndAtOnce,
         };
-        let watch = Watch::begin(&server.pids())?;
+        let watch = server.watch()?;
         let joining = Instant::now();
         let fleet = Fleet::start(settings, PATIENCE + Duration::from_secs(u64::try_from(count)? / 20)).await?;
         let (joined, joining_used) = (joining.elapsed(), watch.end()?);
@@ -150,7 +156,7 @@ pub(crate) async fn run(args: &ConnectionsArgs) -> anyhow::Result<()> {
         let reports =
             |fleets: &[Fleet]| -> u64 { fleets.iter().map(|one| one.counts.reports.load(Ordering::Relaxed)).sum() };
         let reported = reports(&fleets);
-        let watch = Watch::begin(&server.pids())?;
+        let watch = server.watch()?;
         tokio::time::sleep(idle).await;
         let used = watch.end()?;
         fleets.iter().try_for_each(|fleet| fleet.counts.check())?;
@@ -181,7 +187,7 @@ pub(crate) async fn run(args: &ConnectionsArgs) -> anyhow::Result<()> {
             format!("{} agents", step.agents),
             format!(
                 "{:.1} KiB RSS an agent; {:.2} ms processor time an agent and minute; joined at {:.0}/s, {:.0} µs each; \
-                 other processes used {:.2} cores",
+                 other programs used {:.2} cores",
                 step.rss_kib / step.agents,
                 step.cpu_a_minute * 1e3 / step.agents,
                 step.joins_per_s,
@@ -215,7 +221,7 @@ pub(crate) async fn run(args: &ConnectionsArgs) -> anyhow::Result<()> {
     let line = |step: &Step| {
         json!({"agents": step.agents, "rss_kib_each": step.rss_kib / step.agents,
             "cpu_ms_each_minute": step.cpu_a_minute * 1e3 / step.agents, "joins_per_s": step.joins_per_s,
-            "join_cpu_us": step.join_cpu_us, "other_processes_cores": step.others_cores})
+            "join_cpu_us": step.join_cpu_us, "other_programs_cores": step.others_cores})
     };
     outcome.field("steps", Value::Array(steps.iter().map(line).collect()));
     outcome.field("growth", json!({"memory": memory, "cpu": cpu, "joins": join}));
@@ -236,7 +242,7 @@ struct Again {
 
 async fn come_back(server: &Server, fleets: &[Fleet], agents: usize) -> anyhow::Result<Again> {
     let handshakes = || -> u64 { fleets.iter().map(|fleet| fleet.counts.handshakes.load(Ordering::Relaxed)).sum() };
-    let (before, watch, begun) = (handshakes(), Watch::begin(&server.pids())?, Instant::now());
+    let (before, watch, begun) = (handshakes(), server.watch()?, Instant::now());
     for fleet in fleets {
         fleet.reconnect().await?;
     }
@@ -251,9 +257,9 @@ async fn come_back(server: &Server, fleets: &[Fleet], agents: usize) -> anyhow::
     })
 }
 
-/// Of all processes, in seconds.
+/// Of all nodes, in seconds; the last process is the generator.
 fn cpu_of(used: &Used) -> f64 {
-    used.cpu.iter().map(Duration::as_secs_f64).sum()
+    used.cpu.iter().rev().skip(1).map(Duration::as_secs_f64).sum()
 }
 
 /// The power of the number of agents with which a sum grows from the first step to the last.
