@@ -36,6 +36,10 @@ pub struct Framework {
     pub offers: BTreeMap<OfferId, Arc<Offer>>,
     /// Its tasks.
     pub tasks: BTreeMap<TaskId, Known>,
+    /// How many of its offers were taken back.
+    pub rescinds: u64,
+    /// How often it called UPDATE_FRAMEWORK.
+    pub updates: u64,
     /// Whether it launches more.
     pub is_busy: bool,
     next_task: u64,
@@ -55,6 +59,8 @@ impl Framework {
             stream_id: None,
             offers: BTreeMap::new(),
             tasks: BTreeMap::new(),
+            rescinds: 0,
+            updates: 0,
             is_busy: true,
             next_task: 0,
             partition_aware: rng.below(2) == 0,
@@ -111,6 +117,7 @@ impl Framework {
                 Vec::new()
             }
             Event::Rescind(offer_id) => {
+                self.rescinds += 1;
                 self.offers.remove(&offer_id);
                 Vec::new()
             }
@@ -166,6 +173,7 @@ impl Framework {
             3 => Some(FrameworkCall::Revive(Vec::new())),
             5 if self.is_busy => {
                 self.partition_aware = !self.partition_aware;
+                self.updates += 1;
                 let info = self.info().map(Box::new);
                 Some(FrameworkCall::UpdateFramework { info, suppressed_roles: Vec::new() })
             }

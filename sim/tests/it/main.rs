@@ -11,7 +11,7 @@ mod sabotage;
 mod split;
 
 use muster_sim::scenario::Scenario;
-use muster_sim::world::{Fault, Faults};
+use muster_sim::world::{Fault, Faults, World};
 
 fn run(seed: u64, (nodes, agents, frameworks): (usize, usize, usize), faults: Faults, steps: u64) {
     let seen = Scenario { seed, nodes, agents, frameworks, faults, steps, traced: 0..0 }.run();
@@ -24,6 +24,18 @@ fn run(seed: u64, (nodes, agents, frameworks): (usize, usize, usize), faults: Fa
 fn a_quiet_cluster_runs_every_task_to_its_end() {
     for seed in 0..4 {
         run(seed, (1, 2, 2), Faults::NONE, 10_000);
+    }
+}
+
+#[test]
+fn updating_a_framework_takes_no_offer_back() {
+    for seed in 50..54 {
+        let mut world = World::new(seed, (1, 4, 2), Faults::NONE);
+        world.run(10_000);
+        let updates: u64 = world.frameworks.iter().map(|framework| framework.updates).sum();
+        let rescinds: u64 = world.frameworks.iter().map(|framework| framework.rescinds).sum();
+        assert!(updates > 10, "seed {seed}: {updates} updates");
+        assert_eq!(rescinds, 0, "seed {seed}");
     }
 }
 
