@@ -137,7 +137,9 @@ impl Framework {
 
     fn take_update(&mut self, status: TaskStatus) -> Vec<FrameworkCall> {
         let known = self.tasks.entry(status.task_id.clone()).or_default();
-        if known.states.last() != Some(&status.state) {
+        // An update whose acknowledgement was lost comes again, perhaps after other words on the task: it is no news.
+        let is_again = status.uuid.is_some_and(|uuid| known.heard.contains(&uuid));
+        if !is_again && known.states.last() != Some(&status.state) {
             known.states.push(status.state);
         }
         let (Some(uuid), Some(agent_id)) = (status.uuid, status.agent_id) else { return Vec::new() };
