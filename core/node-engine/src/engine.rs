@@ -2,7 +2,8 @@
 
 use crate::directory::{Changes, Directory};
 use crate::io::{Input, LinkId, NodeConfig, Note, Output, Part};
-use crate::limits::{CLOCK_SKEW_MAX_MS, LINK_GRACE, STANDBY_SESSIONS_MAX};
+use crate::limits::CLOCK_SKEW_MAX_MS;
+use crate::shown::in_words;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::sync::Arc;
@@ -18,14 +19,13 @@ use muster_model::offer::RescindReason;
 use muster_model::record::NodeRecord;
 use muster_model::store_op::PersistError;
 use muster_model::time::Now;
-use muster_model::view::{ClusterView, NodeView, ShardView};
 use muster_model::{AgentId, NodeId, Rng, ShardId, Timestamp};
 use muster_owner_engine::OwnerEngine;
-use muster_owner_engine::io::{self as owner, NoteLevel, SessionId, TakenShard, Whereabouts};
+use muster_owner_engine::io::{self as owner, NoteLevel, SessionId, TakenShard};
 use muster_sharding::fence::{ClaimConfig, Claims, Input as Claim, Output as Claimed, OwnedShard};
 use muster_sharding::live::Live;
-use muster_sharding::membership::{Input as Probed, Membership, Noted, Output as Watched};
-use muster_sharding::rendezvous::{Part as SharedPart, standby_of};
+use muster_sharding::membership::{Input as Probed, Membership, Output as Watched};
+use muster_sharding::rendezvous::Part as SharedPart;
 
 /// One control-plane node. See the crate's documentation.
 pub struct NodeEngine {
@@ -40,27 +40,27 @@ pub struct NodeEngine {
     pub(crate) links: BTreeMap<NodeId, LinkId>,
     /// Messages that were faster than the news of this node's own shards.
     pub(crate) early: VecDeque<(Timestamp, NodeId, NodeMessage)>,
-    claims: Claims,
-    membership: Membership,
-    live: Live,
+    pub(crate) claims: Claims,
+    pub(crate) membership: Membership,
+    pub(crate) live: Live,
     /// Shards that were won, until the directory has all that was written before.
-    won: Vec<OwnedShard>,
+    pub(crate) won: Vec<OwnedShard>,
     /// The same for the allocator's part.
-    won_allocator: Option<(Fence, u64)>,
-    is_allocator: bool,
-    is_loaded: bool,
-    link_nodes: BTreeMap<LinkId, NodeId>,
+    pub(crate) won_allocator: Option<(Fence, u64)>,
+    pub(crate) is_allocator: bool,
+    pub(crate) is_loaded: bool,
+    pub(crate) link_nodes: BTreeMap<LinkId, NodeId>,
     /// Nodes whose link went down, and when it counts as lost.
-    down: BTreeMap<NodeId, Timestamp>,
-    sessions: BTreeMap<SessionId, ShardId>,
-    standbys: BTreeMap<SessionId, (ShardId, AgentId)>,
-    between: VecDeque<(Target, NodeMessage)>,
+    pub(crate) down: BTreeMap<NodeId, Timestamp>,
+    pub(crate) sessions: BTreeMap<SessionId, ShardId>,
+    pub(crate) standbys: BTreeMap<SessionId, (ShardId, AgentId)>,
+    pub(crate) between: VecDeque<(Target, NodeMessage)>,
     /// Nodes that counted as lost and live, while this one allocates: their homes' frameworks are obeyed again.
-    returned: BTreeSet<NodeId>,
+    pub(crate) returned: BTreeSet<NodeId>,
     /// How far other nodes' clocks are ahead of this one's, in milliseconds.
-    clocks: BTreeMap<NodeId, i64>,
+    pub(crate) clocks: BTreeMap<NodeId, i64>,
     /// The nodes that the shell was told to keep connections with.
-    told_peers: Vec<NodeRecord>,
+    pub(crate) told_peers: Vec<NodeRecord>,
 }
 
 impl NodeEngine {
@@ -235,52 +235,9 @@ impl NodeEngine {
         self.give_up_links(now);
     }
 
-    /// What readers see of this node and of who plays which part.
-    pub fn view(&mut self) -> ClusterView {
-        let home = self.home.view();
-        let framework_count = home.frameworks.len() as u64;
-        ClusterView {
-            owner: self.owner.view(),
-            home,
-            allocator: self.allocator.view(),
-            nodes: self.shown_nodes(framework_count).into(),
-            shards: self.shown_shards().into(),
-        }
-    }
-
     /// The other nodes that can be reached now.
     pub fn links(&self) -> &BTreeMap<NodeId, LinkId> {
         &self.links
-    }
-
-    /// Nodes that are registered, and lost ones that still have shards to their names.
-    fn shown_nodes(&self, framework_count: u64) -> Vec<NodeView> {
-        let allocating = self.directory.allocator().map(|holder| &holder.node);
-        let shown = self.membership.view().into_iter().map(|(id, standing)| {
-            let record = self.directory.nodes().get(&id);
-            NodeView {
-                http: record.map_or_else(|| Arc::from(""), |record| Arc::from(format!("http://{}", record.http))),
-                quic: record.map_or_else(|| Arc::from(""), |record| record.quic.clone()),
-                liveness: standing.state,
-                since: standing.since,
-                is_allocator: allocating == Some(&id),
-                framework_count: if id == self.config.record.name { framework_count } else { 0 },
-                clock_skew_ms: self.clocks.get(&id).copied().unwrap_or(0),
-                id,
-            }
-        });
-        shown.collect()
-    }
-
-    fn shown_shards(&self) -> Vec<ShardView> {
-        let shown = self.directory.shards().map(|(shard, part)| ShardView {
-            shard,
-            owner: Some(part.node.clone()),
-            fence: part.fence,
-            since: part.since,
-            why: part.why.clone(),
-        });
-        shown.collect()
     }
 
     fn stored(&mut self, part: Part, seq: u64, result: Result<u64, PersistError>, now: Now) {
@@ -291,86 +248,6 @@ impl NodeEngine {
             (Part::Home, Err(error)) => self.home.handle(home::Input::PersistFailed { seq, error }, now),
             (Part::Claims, Ok(revision)) => self.claims.handle(Claim::Persisted { seq, revision }, now),
             (Part::Claims, Err(error)) => self.claims.handle(Claim::PersistFailed { seq, error }, now),
-        }
-    }
-
-    /// Sessions of agents of other nodes' shards are sent there; all else is the owner's.
-    fn hear_agent(&mut self, input: owner::Input, now: Now) {
-        match &input {
-            owner::Input::SessionOpened { session, agent_id, .. } => {
-                let shard = self.shard_of(agent_id);
-                self.standbys.remove(session);
-                if !self.owned.contains(&shard) {
-                    return self.refer(*session, shard);
-                }
-                self.sessions.insert(*session, shard);
-            }
-            owner::Input::SessionClosed { session, .. } => {
-                self.sessions.remove(session);
-                if self.standbys.remove(session).is_some() {
-                    return;
-                }
-            }
-            owner::Input::AgentAdmitted(_)
-            | owner::Input::ShardsTaken { .. }
-            | owner::Input::ShardLost { .. }
-            | owner::Input::Drain { .. }
-            | owner::Input::Undrain { .. }
-            | owner::Input::PeerMoved { .. }
-            | owner::Input::FromAgent { .. }
-            | owner::Input::FromNode(_)
-            | owner::Input::Persisted { .. }
-            | owner::Input::PersistFailed { .. } => {}
-        }
-        self.owner.handle(input, now);
-    }
-
-    fn refer(&mut self, session: SessionId, shard: ShardId) {
-        let message = match self.whereabouts(shard) {
-            Some(Whereabouts { fence, address }) => ToAgent::Referral { fence, address },
-            None => {
-                let why = format!("shard {shard} has no owner at the moment; it is being taken over");
-                ToAgent::Refused { why: Arc::from(why), may_retry: true }
-            }
-        };
-        self.outputs.push_back(Output::ToAgent { session, message });
-        let why = Arc::from(format!("this node does not own shard {shard}"));
-        self.outputs.push_back(Output::CloseSession { session, why });
-    }
-
-    /// Where another live node owns the shard.
-    fn whereabouts(&self, shard: ShardId) -> Option<Whereabouts> {
-        let part = self.directory.shard(shard)?;
-        if part.node == self.config.record.name {
-            return None;
-        }
-        let node = self.directory.nodes().get(&part.node)?;
-        Some(Whereabouts { fence: part.fence, address: node.quic.clone() })
-    }
-
-    fn stand_by(&mut self, session: SessionId, agent_id: AgentId) {
-        let shard = self.shard_of(&agent_id);
-        if self.standbys.len() >= STANDBY_SESSIONS_MAX {
-            let why = Arc::from("too many standby connections");
-            self.outputs.push_back(Output::CloseSession { session, why });
-            return;
-        }
-        self.standbys.insert(session, (shard, agent_id));
-        if self.owned.contains(&shard) {
-            self.call_standbys(&BTreeSet::from([shard]));
-        }
-    }
-
-    /// Tells agents that stand by that this node owns their shards now: they say hello on the connection they have.
-    fn call_standbys(&mut self, shards: &BTreeSet<ShardId>) {
-        for (session, (shard, _)) in &self.standbys {
-            if shards.contains(shard)
-                && let Some(fence) = self.claims.fence_of(SharedPart::Shard(*shard))
-            {
-                let address = self.config.record.quic.clone();
-                self.outputs
-                    .push_back(Output::ToAgent { session: *session, message: ToAgent::Referral { fence, address } });
-            }
         }
     }
 
@@ -431,7 +308,7 @@ impl NodeEngine {
         self.take_won(now);
     }
 
-    fn reset_owner(&mut self, owner: NodeId, shards: BTreeSet<ShardId>, why: &str, now: Now) {
+    pub(crate) fn reset_owner(&mut self, owner: NodeId, shards: BTreeSet<ShardId>, why: &str, now: Now) {
         if !shards.is_empty() {
             self.home.handle(home::Input::OwnersReset { owner, shards, why: Arc::from(why) }, now);
         }
@@ -486,22 +363,7 @@ impl NodeEngine {
         }
     }
 
-    /// Connections are kept with nodes that are not known to be gone. A record that has vanished is none: after an outage of
-    /// the store all nodes' are gone for a moment, and whoever answers goes on.
-    fn tell_peers(&mut self) {
-        let live = self.membership.live();
-        let told = |name: &NodeId| self.told_peers.iter().find(|record| record.name == *name);
-        let others = live.nodes.keys().filter(|name| **name != self.config.record.name);
-        let others = others.filter_map(|name| self.directory.nodes().get(name).or_else(|| told(name)));
-        let others: Vec<NodeRecord> = others.cloned().collect();
-        if self.told_peers != others {
-            self.clocks.retain(|node, _| others.iter().any(|record| record.name == *node));
-            self.told_peers.clone_from(&others);
-            self.outputs.push_back(Output::Peers(others));
-        }
-    }
-
-    fn tell_home_who_lives(&mut self, now: Now) {
+    pub(crate) fn tell_home_who_lives(&mut self, now: Now) {
         let live = self.live.nodes.keys().cloned().collect();
         self.home.handle(home::Input::NodesChanged { live, carries_dead_homes: self.is_allocator }, now);
     }
@@ -616,86 +478,7 @@ impl NodeEngine {
         }
     }
 
-    /// The address of the node that is next in line for a shard of this one.
-    fn standby_address(&self, shard: ShardId) -> Option<Arc<str>> {
-        let live = self.live.capacities();
-        let next = standby_of(SharedPart::Shard(shard), &self.config.record.name, &live)?;
-        self.directory.nodes().get(next).map(|node| node.quic.clone())
-    }
-
-    /// A link stands: whatever was said on an earlier one is exchanged again, from both sides.
-    fn peer_up(&mut self, link: LinkId, node: NodeId, now: Now) {
-        if let Some(old) = self.links.insert(node.clone(), link) {
-            self.link_nodes.remove(&old);
-        }
-        self.link_nodes.insert(link, node.clone());
-        self.down.remove(&node);
-        let shards = self.shards_of_peer(&node);
-        let frameworks = self.directory.frameworks_of(&node);
-        self.reset_owner(node.clone(), shards.clone(), "the connection with the agent's owner was renewed", now);
-        if self.directory.allocator().is_some_and(|holder| holder.node == node) {
-            self.home.handle(home::Input::AllocatorReset, now);
-        }
-        if self.is_allocator {
-            // Grants, revocations and offers on their way are lost; the books that follow say which grants there are.
-            let lost = allocator::Input::ShardsLost { shards, reason: RescindReason::OwnerLost };
-            self.allocator.handle(lost, now);
-            self.allocator.handle(allocator::Input::OwnerBack(node), now);
-            self.allocator.handle(allocator::Input::HomesRelinked(frameworks), now);
-        }
-    }
-
-    fn peer_down(&mut self, link: LinkId, now: Now) {
-        let Some(node) = self.link_nodes.remove(&link) else { return };
-        self.links.remove(&node);
-        self.down.insert(node, now.mono.after(LINK_GRACE));
-    }
-
-    /// Links that stayed down: the offers on the other side can't be used.
-    fn give_up_links(&mut self, now: Now) {
-        let due: Vec<NodeId> =
-            self.down.iter().filter(|(_, at)| **at <= now.mono).map(|(node, _)| node.clone()).collect();
-        for node in due {
-            self.down.remove(&node);
-            let shards = self.shards_of_peer(&node);
-            if self.is_allocator && !shards.is_empty() {
-                let lost = allocator::Input::ShardsLost { shards: shards.clone(), reason: RescindReason::OwnerLost };
-                self.allocator.handle(lost, now);
-            }
-            self.reset_owner(node, shards, "the connection with the agent's owner is down", now);
-        }
-    }
-
-    /// A node that was lost lives: while it was lost, this node's home told the allocator that nobody speaks for its frameworks.
-    fn home_back(&mut self, node: &NodeId, now: Now) {
-        let frameworks = self.directory.frameworks_of(node);
-        if self.is_allocator && self.live.nodes.contains_key(node) && !frameworks.is_empty() {
-            self.allocator.handle(allocator::Input::HomesBack(frameworks), now);
-        }
-    }
-
-    fn note(&mut self, level: NoteLevel, what: &'static str, detail: Arc<str>) {
+    pub(crate) fn note(&mut self, level: NoteLevel, what: &'static str, detail: Arc<str>) {
         self.outputs.push_back(Output::Note(Note { level, agent_id: None, framework_id: None, what, detail }));
-    }
-}
-
-fn in_words(what: Noted) -> (NoteLevel, &'static str, alloc::string::String) {
-    match what {
-        Noted::Came(_) => (NoteLevel::Info, "a node is there", "".into()),
-        Noted::Suspected => (NoteLevel::Warn, "a node does not answer", "".into()),
-        Noted::Cleared => (NoteLevel::Info, "a node answers again", "".into()),
-        Noted::Lost(why) => (NoteLevel::Warn, "a node is lost; others take over what it had", format!(": {why}")),
-        Noted::OtherRun { incarnation } => {
-            let detail = format!(": run {incarnation:x} answered, the store names another");
-            (NoteLevel::Warn, "an answer of another run of a node was ignored", detail)
-        }
-        Noted::OwnPresenceGone => {
-            (NoteLevel::Warn, "this node's own record is not in the store; it is written anew", "".into())
-        }
-        Noted::OwnNameTaken { incarnation } => {
-            let detail = format!(": run {incarnation:x}; stop one of the two, or give it another --node-name");
-            (NoteLevel::Error, "another process has this node's name", detail)
-        }
-        Noted::TooMany => (NoteLevel::Error, "there are too many nodes; this one is ignored", "".into()),
     }
 }

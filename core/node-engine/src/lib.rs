@@ -11,10 +11,13 @@
 #![no_std]
 extern crate alloc;
 
+mod agents;
 mod directory;
 mod engine;
 pub mod io;
 mod limits;
+mod links;
 mod route;
+mod shown;
 
 pub use engine::NodeEngine;
