@@ -97,21 +97,27 @@ fn a_second_node_of_one_name_ends_and_says_which_flag_helps() {
     assert_eq!(cluster.shards(1).unwrap(), shards);
 }
 
-/// Puts bytes under a key of etcd, behind Muster's back; `None` removes it. Returns what was there.
-fn meddle(cluster: &Nodes, key: &str, bytes: Option<&[u8]>) -> Option<Vec<u8>> {
+/// Asks etcd's JSON gateway, behind Muster's back.
+fn ask_etcd(cluster: &Nodes, path: &str, body: &Value) -> Value {
     let server = cluster.etcd.clients()[0].parse().unwrap();
-    let ask = |path: &str, body: Value| {
-        let answer = http::post_json(server, path, &[], &body).unwrap();
-        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
-        answer.json().unwrap()
-    };
-    let key = base64(key.as_bytes());
-    let found = ask("/v3/kv/range", json!({"key": key}));
-    match bytes {
-        Some(bytes) => ask("/v3/kv/put", json!({"key": key, "value": base64(bytes)})),
-        None => ask("/v3/kv/deleterange", json!({"key": key})),
-    };
+    let answer = http::post_json(server, path, &[], body).unwrap();
+    assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+    answer.json().unwrap()
+}
+
+/// What is under a key.
+fn read_key(cluster: &Nodes, key: &str) -> Option<Vec<u8>> {
+    let found = ask_etcd(cluster, "/v3/kv/range", &json!({"key": base64(key.as_bytes())}));
     found["kvs"][0]["value"].as_str().map(unbase64)
+}
+
+/// Puts bytes under a key; `None` removes it.
+fn write_key(cluster: &Nodes, key: &str, bytes: Option<&[u8]>) {
+    let key = base64(key.as_bytes());
+    match bytes {
+        Some(bytes) => ask_etcd(cluster, "/v3/kv/put", &json!({"key": key, "value": base64(bytes)})),
+        None => ask_etcd(cluster, "/v3/kv/deleterange", &json!({"key": key})),
+    };
 }
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -183,10 +189,10 @@ fn a_record_that_cannot_be_read_is_named_and_waited_for() {
     .enumerate()
     {
         let key = format!("/muster/{path}");
-        let whole = meddle(&cluster, &key, None);
+        let whole = read_key(&cluster, &key);
         // Half of it, as of a writer that died; or of nothing.
         let half = whole.as_ref().map_or(b"\x01".to_vec(), |whole| whole[..whole.len() / 2].to_vec());
-        meddle(&cluster, &key, Some(&half));
+        write_key(&cluster, &key, Some(&half));
         both_say(&cluster, &format!("record {key} cannot be read"));
         // What is owned goes on, and no part moves.
         launch(&format!("meanwhile-{round}"));
@@ -199,7 +205,7 @@ fn a_record_that_cannot_be_read_is_named_and_waited_for() {
 
         let answered = |node: &str| cluster.log(node).matches("the store answers again").count();
         let counts = ["node-1", "node-2"].map(answered);
-        meddle(&cluster, &key, whole.as_deref());
+        write_key(&cluster, &key, whole.as_deref());
         for (node, count) in ["node-1", "node-2"].into_iter().zip(counts) {
             wait::until("the node to go on", || Ok((answered(node) > count).then_some(()))).unwrap();
         }
@@ -275,5 +281,55 @@ fn a_copy_of_an_agent_is_refused_while_the_first_one_works() {
         scheduler.wait_state(id, "TASK_KILLED").unwrap();
         let states = scheduler.states(id);
         assert!(!states.iter().any(|state| state == "TASK_LOST" || state == "TASK_FAILED"), "{id}: {states:?}");
+    }
+}
+
+#[test]
+fn an_agent_whose_disk_was_rolled_back_is_told_so_and_loses_nothing() {
+    if !super::can_run("an_agent_whose_disk_was_rolled_back_is_told_so_and_loses_nothing") {
+        return;
+    }
+    let mut cluster = Nodes::start(2, 1).unwrap();
+    cluster.add_agent("a", "cpus:2;mem:512", 0).unwrap();
+    let scheduler = Scheduler::subscribe(cluster.http(0), &framework("e2e"), Acknowledge::All).unwrap();
+    let launch = |name: &str| {
+        let offer = scheduler.next_offer().unwrap();
+        scheduler.launch(&offer, &[task(name, LONG, &offer)]).unwrap();
+        scheduler.wait_state(name, "TASK_RUNNING").unwrap();
+    };
+    launch("before");
+    let older = cluster.dir().join("older");
+    copy_work_dir(&cluster, "a", &older);
+    launch("after");
+    // A session later, what was copied is out of date.
+    let sessions = |cluster: &Nodes| cluster.log("a").matches("purpose=Session").count();
+    let count = sessions(&cluster);
+    cluster.kill_agent("a").unwrap();
+    cluster.start_agent("a").unwrap();
+    wait::until("the agent's next session", || Ok((sessions(&cluster) > count).then_some(()))).unwrap();
+    launch("later");
+    cluster.kill_agent("a").unwrap();
+    let work = cluster.dir().join("a").join("work");
+    fs::remove_dir_all(&work).unwrap();
+    fs::rename(&older, &work).unwrap();
+    cluster.start_agent("a").unwrap();
+    // While the session before it is not known to be dead, it may be a copy; then it comes back with an old token.
+    let words = "this machine is a copy of it, or its disk was rolled back";
+    wait::until("the agent to be told", || Ok(cluster.log("a").contains(words).then_some(()))).unwrap();
+    wait::until("the owner to let it in, with a warning", || {
+        let nodes = [0, 1].map(|index| cluster.log(cluster.name(index))).concat();
+        Ok((nodes.contains("an agent came back with an older token")).then_some(()))
+    })
+    .unwrap();
+    // What runs is known all the same, also what this journal never heard of, and can be ended.
+    for id in ["before", "after", "later"] {
+        scheduler.kill(id).unwrap();
+        scheduler.wait_state(id, "TASK_KILLED").unwrap();
+    }
+    for id in ["before", "after", "later"] {
+        // That it runs may be told again, with what the disk forgot.
+        let mut states = scheduler.states(id);
+        states.dedup();
+        assert_eq!(states, ["TASK_STARTING", "TASK_RUNNING", "TASK_KILLED"], "case: {id}");
     }
 }
