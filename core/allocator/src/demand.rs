@@ -96,13 +96,20 @@ impl AllocatorEngine {
         }
     }
 
-    /// What was on its way to these frameworks' home is lost: nobody may ever answer those offers.
-    pub(crate) fn homes_relinked(&mut self, frameworks: &BTreeSet<FrameworkId>) {
+    /// What was on its way to or from these frameworks' home is lost: nobody may ever answer those offers, and a REVIVE
+    /// may be among it. Refusals are forgotten, which costs an offer that is declined again.
+    pub(crate) fn homes_relinked(&mut self, frameworks: &BTreeSet<FrameworkId>, now: Timestamp) {
         for id in frameworks {
-            if let Some(slot) = self.cluster.framework_order.get(id).copied() {
-                self.revoke_offers(slot, None, Some(RescindReason::OwnerLost));
+            let Some(slot) = self.cluster.framework_order.get(id).copied() else { continue };
+            self.revoke_offers(slot, None, Some(RescindReason::OwnerLost));
+            let Some(framework) = self.cluster.framework(slot) else { continue };
+            let clients: Vec<u32> = framework.clients.values().copied().collect();
+            for client in clients {
+                self.cluster.forget_refusals_of(client);
+                self.cluster.freshen_client(client);
             }
         }
+        self.trigger(now);
     }
 
     /// Forgets refusals and suppression of these roles (of all, if none is named), and gives at once.

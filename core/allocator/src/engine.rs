@@ -109,7 +109,7 @@ impl AllocatorEngine {
                 }
             }
             Input::HomesBack(frameworks) => self.homes_back(frameworks),
-            Input::HomesRelinked(frameworks) => self.homes_relinked(&frameworks),
+            Input::HomesRelinked(frameworks) => self.homes_relinked(&frameworks, now.mono),
             Input::FromNode(message) => {
                 if self.fence.is_some() {
                     self.handle_message(message, now.mono);

@@ -46,7 +46,8 @@ pub enum Input {
     /// The node that is these frameworks' home lives after all: it speaks for them under the fence that was lost. Their
     /// demand is asked for; if the link to it is still down, it tells it when that is up.
     HomesBack(BTreeSet<FrameworkId>),
-    /// The link to the node that is these frameworks' home was renewed: offers on their way are lost, so open ones are void.
+    /// The link to the node that is these frameworks' home was renewed: offers on their way are lost, so open ones are
+    /// void, and so may be a REVIVE, so refusals are forgotten.
     HomesRelinked(BTreeSet<FrameworkId>),
     /// A message of an owner or a home.
     FromNode(ToAllocator),

@@ -213,6 +213,16 @@ fn offers_on_their_way_to_a_home_whose_link_was_renewed_are_void() {
 }
 
 #[test]
+fn refusals_are_forgotten_where_a_revive_may_be_lost() {
+    let mut world = offered();
+    let open: Vec<_> = world.offers().iter().map(|offer| offer.grant.clone()).collect();
+    open.iter().for_each(|grant| world.close(grant, "", Some(muster_model::Duration::from_secs(86_400))));
+    assert_eq!(world.run_at(6 * SECOND).len(), 0, "refused for a day");
+    world.input(Input::HomesRelinked([framework_id("f")].into()));
+    assert_eq!(world.run_at(7 * SECOND).len(), 2);
+}
+
+#[test]
 fn a_book_that_came_before_the_news_of_its_owner_is_known() {
     let mut world = offered();
     assert!(world.engine.has_book_of(ShardId(1), fence(1)));
