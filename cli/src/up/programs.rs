@@ -72,6 +72,16 @@ pub(crate) struct Plan {
     variables: Vec<(&'static str, String)>,
 }
 
+/// What one of several nodes is told besides.
+pub(crate) struct Shared<'a> {
+    /// Its name.
+    pub(crate) name: &'a str,
+    /// Where the store is.
+    pub(crate) store: &'a str,
+    /// Where it answers probes, if not one port above the one for agents.
+    pub(crate) probe: Option<SocketAddr>,
+}
+
 impl Plan {
     /// A control-plane node with its state in `dir`; `shared` is its name among several and their store.
     pub(crate) fn control_plane(
@@ -79,7 +89,7 @@ impl Plan {
         listen: SocketAddr,
         quic: SocketAddr,
         advertised: SocketAddr,
-        shared: Option<(&str, &str)>,
+        shared: Option<Shared<'_>>,
     ) -> Self {
         let mut arguments: Vec<OsString> = vec![
             "--listen".into(),
@@ -91,8 +101,11 @@ impl Plan {
             "--data-dir".into(),
             dir.join("data").into(),
         ];
-        if let Some((name, store)) = shared {
+        if let Some(Shared { name, store, probe }) = shared {
             arguments.extend(["--node-name", name, "--store", store].map(OsString::from));
+            if let Some(probe) = probe {
+                arguments.extend(["--probe".into(), probe.to_string().into()]);
+            }
         }
         Self { name: "muster-control-plane", path: None, dir: dir.to_owned(), arguments, variables: Vec::new() }
     }

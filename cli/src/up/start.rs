@@ -2,6 +2,7 @@
 
 use std::{
     fs, io,
+    net::SocketAddr,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
@@ -13,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use super::{
     Cluster, LOOK_AGAIN, START_PATIENCE, TOKEN_SECONDS, UpError, addresses,
     machine::Machine,
-    programs::{Plan, Started},
+    programs::{Plan, Shared, Started},
     record::{Agent, Etcd, Node},
     settings::Settings,
 };
@@ -110,7 +111,10 @@ impl Cluster {
             self.share_secret(&dir)?;
         }
         let advertised = addresses::advertised(quic);
-        let started = Plan::control_plane(&dir, listen, quic, advertised, store.map(|store| (name.as_str(), store)));
+        // Where ports are free ones, the one above is as likely as any to be taken: the node finds its own.
+        let probe = (options.quic.unwrap_or(options.listen).port() == 0).then(|| SocketAddr::new(quic.ip(), 0));
+        let shared = store.map(|store| Shared { name: &name, store, probe });
+        let started = Plan::control_plane(&dir, listen, quic, advertised, shared);
         let started = started.start()?;
         let process = started.process;
         let http = format!("http://{}", addresses::reachable(listen));
