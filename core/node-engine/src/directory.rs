@@ -147,9 +147,10 @@ impl Directory {
             Key::Agent(id) => {
                 self.agents.remove(id);
             }
+            // Its home is forgotten with the tombstone that takes the record's place: without one somebody else removed it,
+            // and what is on its way to the home must not go astray.
             Key::Framework(id) => {
                 self.frameworks.remove(id);
-                self.homes.remove(id);
             }
             Key::Tombstone(id) => {
                 self.tombstones.remove(id);
