@@ -104,9 +104,9 @@ impl Cluster {
             say(&format!("control plane {name} runs already: {}", node.http));
             return Ok(());
         }
-        let listen = addresses::free_tcp(addresses::of_node(options.listen, index))?;
-        let quic = options.quic.map(|quic| addresses::of_node(quic, index));
-        let quic = addresses::free_udp(quic.unwrap_or_else(|| addresses::default_quic(listen)))?;
+        let listen = addresses::of_node(options.listen, index);
+        let quic = options.quic.map_or_else(|| addresses::default_quic(listen), |quic| addresses::of_node(quic, index));
+        let (listen, quic) = (addresses::free_tcp(listen)?, addresses::free_udp(quic)?);
         if index > 0 {
             self.share_secret(&dir)?;
         }
