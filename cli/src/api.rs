@@ -1,5 +1,7 @@
 //! Calls to the control plane over HTTP, and what can be wrong with their answers.
 
+mod node;
+
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
@@ -12,6 +14,7 @@ use muster_transport::http::{
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use self::node::{Asked, Node, Others, Repeat};
 use crate::endpoints;
 
 const LIMITS: Limits = Limits {
@@ -56,38 +59,53 @@ impl ApiError {
 /// Connections to the nodes of one control plane; calls go to one of them until it does not answer.
 #[derive(Debug)]
 pub(crate) struct Api {
-    clients: Vec<Client>,
+    nodes: Vec<Node>,
     current: AtomicUsize,
 }
 
 impl Api {
     /// Opens nothing yet. `urls` is one URL, or several separated by commas: the nodes of one cluster.
     pub(crate) fn new(urls: &str) -> Result<Self, ApiError> {
-        let client = |url: &str| url.trim().parse().map(|base: BaseUrl| Client::new(base, LIMITS));
-        let clients = urls.split(',').map(client).collect::<Result<Vec<_>, _>>().map_err(ApiError::Url)?;
-        Ok(Self { clients, current: AtomicUsize::new(0) })
+        let node = |url: &str| url.trim().parse().map(|base: BaseUrl| Node::new(base, LIMITS));
+        let nodes = urls.split(',').map(node).collect::<Result<Vec<_>, _>>().map_err(ApiError::Url)?;
+        Ok(Self { nodes, current: AtomicUsize::new(0) })
     }
 
     /// The URL that calls go to now.
     pub(crate) fn url(&self) -> String {
-        self.client(self.current()).map(|client| client.base().to_string()).unwrap_or_default()
+        self.node(self.current()).map(Node::url).unwrap_or_default()
     }
 
     fn current(&self) -> usize {
         self.current.load(Ordering::Relaxed)
     }
 
-    fn client(&self, index: usize) -> Option<&Client> {
-        self.clients.get(index % self.clients.len().max(1))
+    fn node(&self, index: usize) -> Option<&Node> {
+        self.nodes.get(index % self.nodes.len().max(1))
     }
 
-    /// Decides after a node did not answer: calls go to the next one from now on. Returns whether this call may, too.
-    fn goes_on(&self, index: usize, tries: usize, method: &Method, error: &HttpError) -> bool {
-        let next = index.wrapping_add(1) % self.clients.len().max(1);
-        // Another call may have moved on meanwhile.
-        let _ = self.current.compare_exchange(index, next, Ordering::Relaxed, Ordering::Relaxed);
-        let was_not_sent = matches!(error, HttpError::Connect { .. } | HttpError::Resolve { .. });
-        tries < self.clients.len() && (was_not_sent || *method == Method::GET)
+    /// Asks one node after the other until one answers.
+    async fn ask<T>(&self, repeat: Repeat, ask: impl AsyncFn(&Client) -> Result<T, HttpError>) -> Result<T, ApiError> {
+        let others = if self.nodes.len() > 1 { Others::CanBeAsked } else { Others::None };
+        let mut tries = 0;
+        loop {
+            let index = self.current();
+            tries += 1;
+            let Some(node) = self.node(index) else { return Err(ApiError::NoUrl) };
+            let (error, was_sent) = match node.ask(repeat, others, &ask).await {
+                Asked::Answer(answer) => return Ok(answer),
+                Asked::Failed { error, was_sent } => (error, was_sent),
+            };
+            let next = index.wrapping_add(1) % self.nodes.len().max(1);
+            // Another call may have moved on meanwhile.
+            let _ = self.current.compare_exchange(index, next, Ordering::Relaxed, Ordering::Relaxed);
+            if tries >= self.nodes.len() || (was_sent && repeat == Repeat::Harmful) {
+                return Err(error.into());
+            }
+            if let Some(next) = self.node(self.current()) {
+                node.tell_once(|| format!("{} does not answer, asking {}", node.url(), next.url()));
+            }
+        }
     }
 
     /// GET of JSON.
@@ -116,24 +134,18 @@ impl Api {
         body: Bytes,
     ) -> Result<Bytes, ApiError> {
         let what = format!("{method} {path}");
-        let mut tries = 0;
-        let answer = loop {
-            let index = self.current();
-            tries += 1;
-            let Some(client) = self.client(index) else { return Err(ApiError::NoUrl) };
-            match client.request(method.clone(), path, &all(headers), body.clone()).await {
-                Ok(answer) => break answer,
-                Err(error) if self.goes_on(index, tries, &method, &error) => {}
-                Err(error) => return Err(error.into()),
-            }
-        };
+        let repeat = if method == Method::GET { Repeat::Harmless } else { Repeat::Harmful };
+        let headers = all(headers);
+        let answer = self
+            .ask(repeat, async |client: &Client| client.request(method.clone(), path, &headers, body.clone()).await)
+            .await?;
         if answer.status.is_success() {
             return Ok(answer.body);
         }
         Err(refused(what, answer.status, &answer.body))
     }
 
-    /// A call whose answer goes on.
+    /// A call whose answer goes on, and which may be repeated: reading a file, or SUBSCRIBE.
     pub(crate) async fn stream(
         &self,
         method: Method,
@@ -142,17 +154,10 @@ impl Api {
         body: Bytes,
     ) -> Result<StreamingResponse, ApiError> {
         let what = format!("{method} {path}");
-        let mut tries = 0;
-        let mut answer = loop {
-            let index = self.current();
-            tries += 1;
-            let Some(client) = self.client(index) else { return Err(ApiError::NoUrl) };
-            match client.stream(method.clone(), path, &all(headers), body.clone()).await {
-                Ok(answer) => break answer,
-                Err(error) if self.goes_on(index, tries, &method, &error) => {}
-                Err(error) => return Err(error.into()),
-            }
-        };
+        // Of two subscriptions the first is a framework without tasks, whose time runs out.
+        let headers = all(headers);
+        let ask = async |client: &Client| client.stream(method.clone(), path, &headers, body.clone()).await;
+        let mut answer = self.ask(Repeat::Harmless, ask).await?;
         if answer.status.is_success() {
             return Ok(answer);
         }
@@ -201,7 +206,7 @@ mod tests {
         for (urls, count) in
             [("http://a:1", Some(1)), ("http://a:1,http://b:2, http://c:3", Some(3)), ("http://a:1,", None), ("", None)]
         {
-            assert_eq!(Api::new(urls).ok().map(|api| api.clients.len()), count, "case: {urls}");
+            assert_eq!(Api::new(urls).ok().map(|api| api.nodes.len()), count, "case: {urls}");
         }
     }
 
@@ -226,6 +231,60 @@ mod tests {
     async fn when_no_node_answers_the_call_ends() {
         let api = Api::new("http://127.0.0.1:1,http://127.0.0.1:1").unwrap();
         assert!(matches!(api.get::<u8>("/x").await, Err(ApiError::Http(HttpError::Connect { .. }))));
+    }
+
+    /// A node that takes connections and requests and says nothing, as one that is stopped.
+    async fn frozen() -> (tokio::net::TcpListener, String) {
+        let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", socket.local_addr().unwrap());
+        (socket, url)
+    }
+
+    /// A node that answers `/health` at once and all else after `delay`.
+    async fn slow(delay: Duration) -> String {
+        let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", socket.local_addr().unwrap());
+        tokio::spawn(async move {
+            loop {
+                let (mut connection, _) = socket.accept().await.unwrap();
+                tokio::spawn(async move {
+                    let mut request = [0; 1024];
+                    let count = tokio::io::AsyncReadExt::read(&mut connection, &mut request).await.unwrap();
+                    if !request[..count].starts_with(b"GET /health") {
+                        tokio::time::sleep(delay).await;
+                    }
+                    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\n7";
+                    let _ = tokio::io::AsyncWriteExt::write_all(&mut connection, answer).await;
+                });
+            }
+        });
+        url
+    }
+
+    #[tokio::test]
+    async fn a_frozen_node_is_passed_over_soon_whatever_is_asked() {
+        for method in [Method::GET, Method::POST, Method::DELETE] {
+            let (_socket, frozen) = frozen().await;
+            let api = Api::new(&format!("{frozen},{}", slow(Duration::ZERO).await)).unwrap();
+            let begun = tokio::time::Instant::now();
+            let answer = api.call(method.clone(), "/x", &[], Bytes::new()).await.unwrap();
+            assert_eq!(&*answer, b"7", "case: {method}");
+            assert!(begun.elapsed() < Duration::from_secs(4), "case: {method}: {:?}", begun.elapsed());
+        }
+        let (_socket, frozen) = frozen().await;
+        let api = Api::new(&format!("{frozen},{}", slow(Duration::ZERO).await)).unwrap();
+        let begun = tokio::time::Instant::now();
+        let mut stream = api.stream(Method::POST, "/x", &[], Bytes::new()).await.unwrap();
+        assert_eq!(&*stream.body.read_all(9).await.unwrap(), b"7");
+        assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test]
+    async fn a_slow_answer_of_a_living_node_is_waited_for() {
+        let slow = slow(Duration::from_millis(2500)).await;
+        let api = Api::new(&format!("{slow},http://127.0.0.1:1")).unwrap();
+        assert_eq!(api.get::<u8>("/x").await.unwrap(), 7);
+        assert_eq!(api.url(), slow);
     }
 
     #[test]
