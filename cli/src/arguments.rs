@@ -135,7 +135,7 @@ pub(crate) struct Run {
     #[arg(long)]
     pub(crate) wait: bool,
     /// The command and its arguments, run without a shell
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true, value_name = "COMMAND")]
+    #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND")]
     pub(crate) command: Vec<String>,
 }
 
@@ -273,6 +273,10 @@ mod tests {
             ("muster run --cpus nan -- env", false),
             ("muster run --mem -1 -- env", false),
             ("muster run", false),
+            ("muster run --cpu 1 -- true", false),
+            ("muster run -x true", false),
+            ("muster run sh -c --help", true),
+            ("muster run -- --odd-name -x", true),
             ("muster agents --output json", true),
             ("muster agents -o yaml", false),
             ("muster tasks", true),
