@@ -183,8 +183,7 @@ impl Running<'_> {
             amounts.join(", ")
         ));
         self.session.send(calls::launch(&offer, calls::task(self.options, &self.task_id, &offer))).await?;
-        // Nothing more is wanted; a server that does not hear it only makes offers in vain.
-        let _ = self.session.send(calls::suppress()).await;
+        self.session.suppress().await;
         say(&format!("task {} launched", self.task_id));
         let source = Source {
             agent_id: offer.agent_id.value.clone(),

@@ -93,11 +93,22 @@ fn call(kind: call::Type) -> Call {
     Call { r#type: Some(kind.into()), ..Call::default() }
 }
 
+/// Whether offers are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Offers {
+    Wanted,
+    Suppressed,
+}
+
 /// SUBSCRIBE, the first time or (with an id) again.
-pub(super) fn subscribe(mut info: FrameworkInfo, id: Option<&str>) -> Call {
+pub(super) fn subscribe(mut info: FrameworkInfo, id: Option<&str>, offers: Offers) -> Call {
     let id = id.map(|id| FrameworkId { value: id.to_owned() });
     info.id.clone_from(&id);
-    let subscribe = call::Subscribe { framework_info: info, ..call::Subscribe::default() };
+    let suppressed_roles = match offers {
+        Offers::Wanted => Vec::new(),
+        Offers::Suppressed => info.roles.clone(),
+    };
+    let subscribe = call::Subscribe { framework_info: info, suppressed_roles, ..call::Subscribe::default() };
     Call { framework_id: id, subscribe: Some(subscribe), ..call(call::Type::Subscribe) }
 }
 
@@ -154,4 +165,18 @@ pub(super) fn reconcile(task_id: &str, agent_id: &AgentId) -> Call {
 /// TEARDOWN.
 pub(super) fn teardown() -> Call {
     call(call::Type::Teardown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subscription_after_the_launch_wants_no_offers_from_the_start() {
+        let info = FrameworkInfo { roles: vec!["web".to_owned()], ..FrameworkInfo::default() };
+        for (offers, expected) in [(Offers::Wanted, vec![]), (Offers::Suppressed, vec!["web".to_owned()])] {
+            let call = subscribe(info.clone(), Some("f"), offers);
+            assert_eq!(call.subscribe.map(|it| it.suppressed_roles), Some(expected), "case: {offers:?}");
+        }
+    }
 }

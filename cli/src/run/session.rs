@@ -14,7 +14,7 @@ use muster_http_api::{
 use muster_transport::http::{BodyStream, HeaderName, Method};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::calls;
+use super::calls::{self, Offers};
 use crate::api::{Api, ApiError};
 
 const PATH: &str = "/api/v1/scheduler";
@@ -64,6 +64,7 @@ pub(super) struct Session<'a> {
     info: FrameworkInfo,
     /// The id the control plane gave.
     pub(super) framework_id: String,
+    offers: Offers,
     stream: Stream,
 }
 
@@ -77,8 +78,8 @@ struct Stream {
 impl<'a> Session<'a> {
     /// Subscribes for the first time.
     pub(super) async fn open(api: &'a Api, info: FrameworkInfo) -> Result<Self, SessionError> {
-        let (stream, framework_id) = subscribe(api, &info, None).await?;
-        Ok(Self { api, info, framework_id, stream })
+        let (stream, framework_id) = subscribe(api, &info, None, Offers::Wanted).await?;
+        Ok(Self { api, info, framework_id, offers: Offers::Wanted, stream })
     }
 
     /// Waits for the next event. `Ok(None)` says that the connection broke: call [`Session::reopen`].
@@ -95,7 +96,7 @@ impl<'a> Session<'a> {
 
     /// Subscribes again with the same id, once.
     pub(super) async fn reopen_once(&mut self) -> Result<(), SessionError> {
-        self.stream = subscribe(self.api, &self.info, Some(&self.framework_id)).await?.0;
+        self.stream = subscribe(self.api, &self.info, Some(&self.framework_id), self.offers).await?.0;
         Ok(())
     }
 
@@ -115,6 +116,13 @@ impl<'a> Session<'a> {
             }
             pause = (pause * 2).min(RETRY_MAX);
         }
+    }
+
+    /// Wants no more offers, whichever node the framework comes to.
+    pub(super) async fn suppress(&mut self) {
+        self.offers = Offers::Suppressed;
+        // A server that does not hear it only makes offers in vain.
+        let _ = self.send(calls::suppress()).await;
     }
 
     /// Sends a call in this framework's name.
@@ -141,8 +149,13 @@ impl Stream {
     }
 }
 
-async fn subscribe(api: &Api, info: &FrameworkInfo, id: Option<&str>) -> Result<(Stream, String), SessionError> {
-    let call = Bytes::from(json::encode(&calls::subscribe(info.clone(), id)));
+async fn subscribe(
+    api: &Api,
+    info: &FrameworkInfo,
+    id: Option<&str>,
+    offers: Offers,
+) -> Result<(Stream, String), SessionError> {
+    let call = Bytes::from(json::encode(&calls::subscribe(info.clone(), id, offers)));
     let answer = api.stream(Method::POST, PATH, &[], call).await.map_err(SessionError::Subscribe)?;
     let stream_id = answer.headers.get(STREAM_ID).and_then(|value| value.to_str().ok());
     let id =
