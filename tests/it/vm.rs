@@ -1,10 +1,13 @@
 //! What only a kernel with cgroup v2 and all its controllers can show.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use muster_e2e::{
     process::program,
-    vm::{Ended, Vm, missing, run},
+    vm::{Ended, Vm, missing, netem_module, run, with_libraries},
     wait::skip,
 };
 
@@ -83,4 +86,38 @@ fn vm_runs_a_cluster_with_cpu_and_memory_limits_and_reports_an_out_of_memory_kil
     assert!(ended.console.contains("STATUS 137"), "{}", ended.console);
     assert!(ended.console.contains("REASON_CONTAINER_LIMITATION_MEMORY"), "{}", ended.console);
     assert!(ended.console.contains("\"missing_isolation\": []"), "{}", ended.console);
+}
+
+#[test]
+fn vm_with_a_kernel_s_own_bad_link_loses_nothing() {
+    let test = "vm_with_a_kernel_s_own_bad_link_loses_nothing";
+    if let Some(why) = missing() {
+        return skip(test, &why).unwrap();
+    }
+    let tc = ["/usr/sbin/tc", "/sbin/tc"].into_iter().map(Path::new).find(|path| path.exists());
+    let Some(tc) = tc else { return skip(test, "tc (iproute2) is not installed").unwrap() };
+    let mut files: Vec<_> = PROGRAMS.iter().map(|name| (program(name).unwrap(), format!("bin/{name}"))).collect();
+    files.push((netem_module().unwrap(), "netem.ko".to_owned()));
+    files.extend(with_libraries(tc).unwrap());
+    // 100 ms each way, and each twentieth packet of either way is lost: the agents' link and the API's.
+    let script = format!(
+        "
+        insmod /netem.ko || exit 40
+        muster up --dir /tmp/m --detach || {{ cat /tmp/m/*/log /tmp/m/agents/*/log; exit 41; }}
+        {tc} qdisc add dev lo root netem delay 100ms loss 5% || exit 42
+        for i in 1 2 3; do
+          muster run --mem 32 -- sh -c 'for n in 1 2 3 4 5 6 7 8; do echo line $n; sleep 0.5; done; exit 9' >/tmp/out
+          echo STATUS $? LINES $(grep -c line /tmp/out)
+        done
+        {tc} -s qdisc show dev lo
+        muster down --dir /tmp/m || exit 43",
+        tc = tc.display()
+    );
+    let vm = Vm { script, files, memory_mib: 512, limit: Duration::from_secs(180) };
+    let ended = run(&vm).unwrap();
+    assert_eq!(ended.status, Some(0), "{}", ended.console);
+    assert_eq!(ended.console.matches("STATUS 9 LINES 8").count(), 3, "{}", ended.console);
+    let dropped = ended.console.split("(dropped ").nth(1).and_then(|rest| rest.split(',').next());
+    let dropped: u64 = dropped.and_then(|count| count.parse().ok()).unwrap_or(0);
+    assert!(dropped > 0, "no packet was lost: {}", ended.console);
 }

@@ -74,6 +74,27 @@ fn kernel() -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
+/// The kernel's module for delay and loss, of the kernel that boots.
+///
+/// Errors: when it is not there.
+pub fn netem_module() -> anyhow::Result<PathBuf> {
+    let path = test_deps()?.join("vm/sch_netem.ko");
+    anyhow::ensure!(path.exists(), "{} is not there; run `cargo xtask test`", path.display());
+    Ok(path)
+}
+
+/// A program of the host and the libraries that it loads, each to be in the same place inside.
+///
+/// Errors: when it is not installed, or `ldd` does not know it.
+pub fn with_libraries(program: &Path) -> anyhow::Result<Vec<(PathBuf, String)>> {
+    let output = Command::new("ldd").arg(program).output().context("cannot run ldd")?;
+    anyhow::ensure!(output.status.success(), "ldd does not know {}", program.display());
+    let listed = String::from_utf8_lossy(&output.stdout).into_owned();
+    let libraries = listed.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from);
+    let files = std::iter::once(program.to_owned()).chain(libraries);
+    Ok(files.map(|path| (path.clone(), path.to_string_lossy().into_owned())).collect())
+}
+
 /// Boots, runs and switches off.
 ///
 /// Errors: when the machine cannot be started. That the script failed is no error: see [`Ended::status`].
