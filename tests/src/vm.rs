@@ -79,7 +79,7 @@ fn kernel() -> anyhow::Result<PathBuf> {
 /// Errors: when it is not there.
 pub fn netem_module() -> anyhow::Result<PathBuf> {
     let path = test_deps()?.join("vm/sch_netem.ko");
-    anyhow::ensure!(path.exists(), "{} is not there; run `cargo xtask test`", path.display());
+    anyhow::ensure!(path.exists(), "{} is not there; run `cargo xtask test-linux`", path.display());
     Ok(path)
 }
 
