@@ -24,8 +24,9 @@ pub(crate) enum Command {
     Down(Down),
     /// Run a command on the cluster; its output and exit status become those of this program
     ///
-    /// Exit status: as the command's; 128 + N when signal N ended it; 124 when the task was lost or became unreachable;
-    /// 125 when Muster itself failed. The command's stdout comes out on stdout, all else on stderr. Ctrl-C kills it.
+    /// Exit status: as the command's; 128 + N when signal N ended it; 124 when the task was lost or became unreachable
+    /// (it is then killed, once its agent is back); 125 when Muster itself failed. The command's stdout comes out on
+    /// stdout, all else on stderr. Ctrl-C kills it.
     Run(Run),
     /// List the agents, or revoke one
     #[command(args_conflicts_with_subcommands = true)]
@@ -74,10 +75,11 @@ pub(crate) struct Up {
     /// Where all state and logs go
     #[arg(long, default_value = ".muster", value_name = "DIR")]
     pub(crate) dir: PathBuf,
-    /// Address of the HTTP API
-    #[arg(long, default_value = "127.0.0.1:5050", value_name = "ADDRESS")]
-    pub(crate) listen: SocketAddr,
-    /// UDP address for agents. Default: the host of --listen, the port 5 above; 0.0.0.0:5055 lets other machines join
+    /// Address of the HTTP API, whose port is kept once the cluster has begun. Default 127.0.0.1:5050
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// UDP address for agents, kept likewise. Default: the host of --listen, the port 5 above; 0.0.0.0:5055 lets other
+    /// machines join
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) quic: Option<SocketAddr>,
     /// Number of agents, fixed when the cluster begins: each declares its part of the machine. Default 1

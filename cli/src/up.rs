@@ -55,6 +55,12 @@ pub(crate) enum UpError {
         #[source]
         source: io::Error,
     },
+    #[error("{address} is in use, where this cluster's agents and clients look for it; stop what uses it")]
+    KeptInUse {
+        address: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
     #[error("the control plane at {url} did not answer within {} s", START_PATIENCE.as_secs())]
     NoAnswer {
         url: String,
@@ -84,6 +90,11 @@ pub(crate) enum UpError {
          itself, and of several none is taken away here. Leave out --nodes, or begin another cluster with --dir", dir.display()
     )]
     OtherNodes { begun: u16, asked: u16, dir: PathBuf },
+    #[error(
+        "the cluster in {} was begun with {flag} {begun} and cannot move to {asked}: its agents and clients look for it there. \
+         Leave out {flag}, or begin another cluster with --dir", dir.display()
+    )]
+    OtherAddress { flag: &'static str, begun: SocketAddr, asked: SocketAddr, dir: PathBuf },
     #[error("everything that was started has ended:\n  {}", how.join("\n  "))]
     AllEnded { how: Vec<String> },
     #[error("agent {number} did not join within {} s; see {}", START_PATIENCE.as_secs(), log.display())]
@@ -151,7 +162,7 @@ impl Cluster {
     async fn bring_up(&mut self, options: &Up) -> Result<(), UpError> {
         let mut settings = Settings::for_up(&self.dir, options)?;
         settings.write(&self.dir)?;
-        let nodes = self.nodes(options, &mut settings).await?;
+        let nodes = self.nodes(&mut settings).await?;
         self.agents(&nodes, &settings).await?;
         for agent in &endpoints::agents(&nodes.any).await?.agents {
             for line in &agent.missing_isolation {
@@ -166,36 +177,40 @@ impl Cluster {
             if status != 0 {
                 return Err(UpError::FirstTaskFailed { status, dir: self.dir.clone() });
             }
-            Some(start::new_token(&nodes.any).await?)
+            if settings.is_open() { Some(start::new_token(&nodes.any).await?) } else { None }
         };
         settings.is_greeted = true;
         settings.write(&self.dir)?;
-        self.greet(options, &nodes, token.as_deref()).await
+        self.greet(options, &settings, &nodes, token.as_deref()).await
     }
 
-    /// Says what is there and what to do with it. The token is made for the first time only.
-    async fn greet(&self, options: &Up, nodes: &Nodes, token: Option<&str>) -> Result<(), UpError> {
+    /// Says what is there and what to do with it. The token is made for the first time only, and where others can join.
+    async fn greet(
+        &self,
+        options: &Up,
+        settings: &Settings,
+        nodes: &Nodes,
+        token: Option<&str>,
+    ) -> Result<(), UpError> {
         let urls: Vec<&str> = self.record.nodes.iter().map(|node| node.http.as_str()).collect();
         let url = urls.join(",");
         let program = std::env::current_exe().map_or("muster".to_owned(), |path| path.display().to_string());
         say(&format!("\nThe cluster runs; its state is in {}.", self.dir.display()));
         say(&format!("  HTTP API      {url}"));
         say(&format!("  try           {program} --url {url} run --cpus 0.1 --mem 32 -- sh -c 'echo hi; sleep 2'"));
-        let addresses = self.join_addresses(nodes).await?;
         match token {
+            // For other machines: this one's resources are declared by the agents that run on it.
             Some(token) => {
-                say(&format!("  another agent {}", tokens::join_command(&addresses.join(","), token)));
+                let addresses = self.join_addresses(nodes).await?.join(",");
+                say(&format!("  other machine {}", tokens::join_command(&addresses, token)));
             }
+            None if settings.is_open() => say(&format!("  other machine {program} --url {url} tokens create")),
             None => {
-                say(&format!("  another agent {program} --url {url} tokens create"));
-                say("                (the first task ran and a token was shown when the cluster began)");
+                let port = self.record.nodes.first().and_then(|node| node.quic.rsplit(':').next()).unwrap_or("5055");
+                say(&format!(
+                    "  other machine none can join; stop it and start it with --quic 0.0.0.0:{port} to let them"
+                ));
             }
-        }
-        let is_loopback = |address: &String| address.parse().is_ok_and(|it: SocketAddr| it.ip().is_loopback());
-        if addresses.iter().all(is_loopback) {
-            let port = self.record.nodes.first().and_then(|node| node.quic.rsplit(':').next()).unwrap_or("5055");
-            let how = format!("stop it and start it with --quic 0.0.0.0:{port} to let others join");
-            say(&format!("                (on this machine only; {how})"));
         }
         if options.detach {
             say(&format!("  stop          {program} down --dir {}", self.dir.display()));

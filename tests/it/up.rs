@@ -13,7 +13,7 @@ use muster_e2e::{
     process::{Process, is_alive, muster, program, signal},
     wait::{self, is_root},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Ends whatever a failed test leaves behind.
 struct Folder(tempfile::TempDir);
@@ -57,9 +57,11 @@ fn up_detached_runs_a_task_and_down_stops_everything() {
     let up = up_command(dir, &arguments).output().unwrap();
     let said = text(&up);
     assert!(up.status.success(), "{said}");
-    for wanted in ["Hello from", &format!("http://{http}"), "muster-agent --control-plane", "--join", "run --cpus"] {
+    for wanted in ["Hello from", &format!("http://{http}"), "--quic 0.0.0.0:", "run --cpus"] {
         assert!(said.contains(wanted), "`{wanted}` is missing in:\n{said}");
     }
+    // No other machine can join on loopback, and this one's resources are given away already.
+    assert!(!said.contains("--join"), "{said}");
     let record = record(dir);
     let url = record["nodes"][0]["http"].as_str().unwrap();
     assert_eq!(url, format!("http://{http}"));
@@ -91,12 +93,20 @@ fn up_detached_runs_a_task_and_down_stops_everything() {
     assert!(!more.status.success() && text(&more).contains("--agents 2"), "{}", text(&more));
     assert!(pids.iter().all(|pid| is_alive(*pid)));
 
+    // Another address would be one where its agents do not look for it.
+    let moved = up_command(dir, &["--quic", "127.0.0.1:1", "--detach"]).output().unwrap();
+    assert!(!moved.status.success() && text(&moved).contains(&format!("--quic {quic}")), "{}", text(&moved));
+
     // A killed agent is started again, and is the same.
     signal(pids[1], "KILL").unwrap();
     wait::until("the agent to be gone", || Ok((!is_alive(pids[1])).then_some(()))).unwrap();
-    let again = up_command(dir, &arguments).output().unwrap();
+    // So is a killed node, where it was, without being told.
+    signal(pids[0], "KILL").unwrap();
+    wait::until("the node to be gone", || Ok((!is_alive(pids[0])).then_some(()))).unwrap();
+    let again = up_command(dir, &["--detach"]).output().unwrap();
     assert!(again.status.success(), "{}", text(&again));
     let after = self::record(dir);
+    assert_eq!((&after["nodes"][0]["http"], &after["nodes"][0]["quic"]), (&record["nodes"][0]["http"], &json!(quic)));
     let mut before_ids = ids.clone();
     let mut after_ids: Vec<&str> =
         after["agents"].as_array().unwrap().iter().map(|agent| agent["id"].as_str().unwrap()).collect();
@@ -202,9 +212,12 @@ fn up_ends_when_all_that_it_started_has_ended() {
     let folder = folder();
     let dir = folder.0.path();
     let (http, quic) = (free_tcp().unwrap().to_string(), free_udp().unwrap().to_string());
+    let quic = quic.replace("127.0.0.1", "0.0.0.0");
     let mut up =
         Process::spawn("up", up_command(dir, &["--listen", &http, "--quic", &quic]), &dir.join("up.log")).unwrap();
     wait::until("the cluster to be up", || Ok(up.output().contains("Ctrl-C").then_some(()))).unwrap();
+    // Others can join, so they are told how.
+    assert!(up.output().contains("muster-agent --control-plane") && up.output().contains("--join"), "{}", up.output());
     for pid in pids(&record(dir)) {
         signal(pid, "KILL").unwrap();
     }

@@ -1,11 +1,18 @@
 //! DIR/up.json: how a cluster was begun, which later calls of `up` keep to. Unlike cluster.json it outlives `down`.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs, io,
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    path::Path,
+};
 
 use serde::{Deserialize, Serialize};
 
 use super::{UpError, record::RecordError};
 use crate::arguments::Up;
+
+/// Mesos's own port, on loopback: this version has no authentication on it.
+const LISTEN_DEFAULT: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 5050));
 
 /// What is fixed when a cluster begins, and what was done once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,9 +24,25 @@ pub(super) struct Settings {
     /// Ports of etcd for its clients and for its peers; without nodes that need it there is none.
     #[serde(default)]
     pub(super) etcd_ports: Option<(u16, u16)>,
+    /// What `--listen` said, or its default.
+    #[serde(default)]
+    pub(super) listen: Option<SocketAddr>,
+    /// What `--quic` said, if anything.
+    #[serde(default)]
+    pub(super) quic: Option<SocketAddr>,
+    /// Where each node listens: its agents and its clients look for it there.
+    #[serde(default)]
+    pub(super) addresses: Vec<Addresses>,
     /// The first task has run, and a token was shown.
     #[serde(default)]
     pub(super) is_greeted: bool,
+}
+
+/// Where one node listens, with the ports that were found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Addresses {
+    pub(super) listen: SocketAddr,
+    pub(super) quic: SocketAddr,
 }
 
 impl Settings {
@@ -44,8 +67,51 @@ impl Settings {
             }
             (Some(begun), asked) => asked.unwrap_or(begun),
         };
+        // What failed before it began has no address that anyone knows.
+        let kept = begun.as_ref().filter(|_| has_nodes(dir));
+        let addresses = kept.map(|begun| begun.addresses.clone()).unwrap_or_default();
+        let first = addresses.first();
+        let address = |flag, begun, asked, found| {
+            kept_address(begun, asked, found).map_err(|(begun, asked)| UpError::OtherAddress {
+                flag,
+                begun,
+                asked,
+                dir: dir.to_owned(),
+            })
+        };
+        let listen_begun = kept.and_then(|begun| begun.listen);
+        let listen = address("--listen", listen_begun, options.listen, first.map(|first| first.listen))?;
+        let quic_begun = kept.and_then(|begun| begun.quic);
+        let quic = address("--quic", quic_begun, options.quic, first.map(|first| first.quic))?;
         let is_greeted = begun.as_ref().map_or(agents_begun > 0, |begun| begun.is_greeted);
-        Ok(Self { nodes, agents, etcd_ports: begun.and_then(|begun| begun.etcd_ports), is_greeted })
+        let etcd_ports = begun.and_then(|begun| begun.etcd_ports);
+        Ok(Self { nodes, agents, etcd_ports, listen, quic, addresses, is_greeted })
+    }
+
+    /// The address of the HTTP API that was asked for; of several nodes the first one's.
+    pub(super) fn listen(&self) -> SocketAddr {
+        self.listen.unwrap_or(LISTEN_DEFAULT)
+    }
+
+    /// Whether agents of other machines reach the nodes.
+    pub(super) fn is_open(&self) -> bool {
+        !self.quic.unwrap_or(self.listen()).ip().is_loopback()
+    }
+
+    /// Where the node `index` (from 0) has listened before; on the addresses that are asked for now.
+    pub(super) fn known(&self, index: u16) -> Option<Addresses> {
+        let Addresses { mut listen, mut quic } = *self.addresses.get(usize::from(index))?;
+        listen.set_ip(self.listen().ip());
+        quic.set_ip(self.quic.unwrap_or(self.listen()).ip());
+        Some(Addresses { listen, quic })
+    }
+
+    /// Keeps where a node listens. Nodes start in order, so that one is known already or is the next.
+    pub(super) fn keep(&mut self, index: u16, addresses: Addresses) {
+        match self.addresses.get_mut(usize::from(index)) {
+            Some(known) => *known = addresses,
+            None => self.addresses.push(addresses),
+        }
     }
 
     fn read(dir: &Path) -> Result<Option<Self>, RecordError> {
@@ -66,6 +132,27 @@ impl Settings {
         fs::write(&fresh, text)
             .and_then(|()| fs::rename(&fresh, &path))
             .map_err(|source| RecordError::Write { path, source })
+    }
+}
+
+/// The address to go on with: ports stay, since agents and clients know them; port 0 takes those that were found. A
+/// listener may open to other machines, or close to them. Errors: what was begun with and what is asked, which differ.
+fn kept_address(
+    begun: Option<SocketAddr>,
+    asked: Option<SocketAddr>,
+    found: Option<SocketAddr>,
+) -> Result<Option<SocketAddr>, (SocketAddr, SocketAddr)> {
+    let (known, asked) = match (begun.or(found), asked) {
+        (None, asked) => return Ok(asked),
+        (Some(_), None) => return Ok(begun),
+        (Some(known), Some(asked)) => (known, asked),
+    };
+    let is_port = asked.port() == 0 || asked.port() == known.port() || found.map(|it| it.port()) == Some(asked.port());
+    let is_host = asked.ip() == known.ip() || asked.ip().is_unspecified() || known.ip().is_unspecified();
+    if is_port && is_host {
+        Ok(Some(SocketAddr::new(asked.ip(), known.port())))
+    } else {
+        Err((found.unwrap_or(known), asked))
     }
 }
 
@@ -94,9 +181,79 @@ mod tests {
         }
     }
 
+    fn begun(nodes: u16, agents: u16, is_greeted: bool) -> Settings {
+        Settings { nodes, agents, etcd_ports: None, listen: None, quic: None, addresses: Vec::new(), is_greeted }
+    }
+
+    #[test]
+    fn a_cluster_keeps_its_ports() {
+        for (name, listen, quic, found, flags, expected) in [
+            ("as begun", Some("127.0.0.1:7050"), None, ["7050", "7055"], "", Some(("7050", "7055"))),
+            (
+                "the same",
+                Some("127.0.0.1:7050"),
+                None,
+                ["7050", "7055"],
+                " --listen 127.0.0.1:7050",
+                Some(("7050", "7055")),
+            ),
+            ("another", Some("127.0.0.1:7050"), None, ["7050", "7055"], " --listen 127.0.0.1:7051", None),
+            (
+                "the default is another, too",
+                Some("127.0.0.1:7050"),
+                None,
+                ["7050", "7055"],
+                " --listen 127.0.0.1:5050",
+                None,
+            ),
+            ("another for agents", Some("127.0.0.1:7050"), None, ["7050", "7055"], " --quic 127.0.0.1:7056", None),
+            ("another host", Some("127.0.0.1:7050"), None, ["7050", "7055"], " --quic 127.0.0.2:7055", None),
+            ("free ones again", Some("127.0.0.1:0"), None, ["41", "42"], " --listen 127.0.0.1:0", Some(("41", "42"))),
+            (
+                "free ones by number",
+                Some("127.0.0.1:0"),
+                None,
+                ["41", "42"],
+                " --listen 127.0.0.1:41",
+                Some(("41", "42")),
+            ),
+            ("free ones, not asked", Some("127.0.0.1:0"), Some("127.0.0.1:0"), ["41", "42"], "", Some(("41", "42"))),
+            ("not these", Some("127.0.0.1:0"), None, ["41", "42"], " --listen 127.0.0.1:43", None),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            fs::create_dir_all(dir.path().join("control-plane")).unwrap();
+            let parse = |text: &str| -> SocketAddr { text.parse().unwrap() };
+            let [at_http, at_quic] = found.map(|port| parse(&format!("127.0.0.1:{port}")));
+            let mut settings = begun(1, 1, true);
+            (settings.listen, settings.quic) = (listen.map(parse), quic.map(parse));
+            settings.keep(0, Addresses { listen: at_http, quic: at_quic });
+            settings.write(dir.path()).unwrap();
+            let known = Settings::for_up(dir.path(), &options(flags)).ok().and_then(|settings| settings.known(0));
+            let ports = known.map(|known| (known.listen.port().to_string(), known.quic.port().to_string()));
+            let expected = expected.map(|(listen, quic)| (listen.to_owned(), quic.to_owned()));
+            assert_eq!(ports, expected, "case: {name}");
+        }
+    }
+
+    #[test]
+    fn a_cluster_can_be_opened_to_other_machines() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("control-plane")).unwrap();
+        let mut settings = begun(1, 1, true);
+        settings
+            .keep(0, Addresses { listen: "127.0.0.1:7050".parse().unwrap(), quic: "127.0.0.1:7055".parse().unwrap() });
+        settings.write(dir.path()).unwrap();
+        let opened = Settings::for_up(dir.path(), &options(" --quic 0.0.0.0:7055")).unwrap();
+        let known = opened.known(0).unwrap();
+        assert_eq!(
+            (known.listen.to_string(), known.quic.to_string()),
+            ("127.0.0.1:7050".into(), "0.0.0.0:7055".into())
+        );
+    }
+
     #[test]
     fn a_cluster_keeps_the_counts_it_was_begun_with() {
-        for (name, begun, flags, expected) in [
+        for (name, counts, flags, expected) in [
             ("new", None, "", Some((1, 1))),
             ("new with counts", None, " --agents 3 --nodes 2", Some((2, 3))),
             ("again without counts", Some((2, 3)), "", Some((2, 3))),
@@ -108,8 +265,8 @@ mod tests {
             ("but not one", Some((2, 1)), " --nodes 1", None),
         ] {
             let dir = tempfile::tempdir().unwrap();
-            if let Some((nodes, agents)) = begun {
-                let settings = Settings { nodes, agents, etcd_ports: None, is_greeted: true };
+            if let Some((nodes, agents)) = counts {
+                let settings = begun(nodes, agents, true);
                 settings.write(dir.path()).unwrap();
                 fs::create_dir_all(dir.path().join(if nodes == 1 { "control-plane" } else { "node-1" })).unwrap();
                 for agent in 1..=agents {
@@ -124,7 +281,7 @@ mod tests {
     #[test]
     fn what_failed_before_it_began_fixes_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        Settings { nodes: 1, agents: 1, etcd_ports: None, is_greeted: false }.write(dir.path()).unwrap();
+        begun(1, 1, false).write(dir.path()).unwrap();
         let settings = Settings::for_up(dir.path(), &options(" --agents 2 --nodes 2")).unwrap();
         assert_eq!((settings.nodes, settings.agents, settings.is_greeted), (2, 2, false));
     }

@@ -16,11 +16,10 @@ use super::{
     machine::Machine,
     programs::{Plan, Shared, Started},
     record::{Agent, Etcd, Node},
-    settings::Settings,
+    settings::{Addresses, Settings},
 };
 use crate::{
     api::{Api, ApiError},
-    arguments::Up,
     endpoints, say,
 };
 
@@ -87,34 +86,35 @@ impl Cluster {
     }
 
     /// Starts the control-plane nodes that do not run, one after the other: the first one makes the cluster.
-    pub(super) async fn nodes(&mut self, options: &Up, settings: &mut Settings) -> Result<Nodes, UpError> {
+    pub(super) async fn nodes(&mut self, settings: &mut Settings) -> Result<Nodes, UpError> {
         let store = if settings.nodes > 1 { Some(self.etcd(settings).await?) } else { None };
         for index in 0..settings.nodes {
-            self.node(options, index, store.as_deref()).await?;
+            self.node(settings, index, store.as_deref()).await?;
         }
         let urls: Vec<&str> = self.record.nodes.iter().map(|node| node.http.as_str()).collect();
         let each = urls.iter().map(|url| Api::new(url)).collect::<Result<Vec<_>, _>>()?;
         Ok(Nodes { each, any: Api::new(&urls.join(","))? })
     }
 
-    async fn node(&mut self, options: &Up, index: u16, store: Option<&str>) -> Result<(), UpError> {
+    async fn node(&mut self, settings: &mut Settings, index: u16, store: Option<&str>) -> Result<(), UpError> {
         let name = node_name(index);
         let dir = self.dir.join(if store.is_some() { name.as_str() } else { "control-plane" });
         if let Some(node) = self.record.nodes.iter().find(|node| node.dir == dir && node.process.is_alive()) {
             say(&format!("control plane {name} runs already: {}", node.http));
             return Ok(());
         }
-        let listen = addresses::of_node(options.listen, index);
-        let quic = options.quic.map_or_else(|| addresses::default_quic(listen), |quic| addresses::of_node(quic, index));
-        let (listen, quic) = (addresses::free_tcp(listen)?, addresses::free_udp(quic)?);
+        let Addresses { listen, quic } = addresses_of(settings, index)?;
         if index > 0 {
             self.share_secret(&dir)?;
         }
         let advertised = addresses::advertised(quic);
         // Where ports are free ones, the one above is as likely as any to be taken: the node finds its own.
-        let probe = (options.quic.unwrap_or(options.listen).port() == 0).then(|| SocketAddr::new(quic.ip(), 0));
+        let probe = (settings.quic.unwrap_or(settings.listen()).port() == 0).then(|| SocketAddr::new(quic.ip(), 0));
         let shared = store.map(|store| Shared { name: &name, store, probe });
         let started = Plan::control_plane(&dir, listen, quic, advertised, shared);
+        // From now on agents and clients may know them.
+        settings.keep(index, Addresses { listen, quic });
+        settings.write(&self.dir)?;
         let started = started.start()?;
         let process = started.process;
         let http = format!("http://{}", addresses::reachable(listen));
@@ -232,6 +232,22 @@ impl Nodes {
             _ => Ok(sessions),
         }
     }
+}
+
+/// Where the node `index` (from 0) is to listen: where it did before, or as asked.
+fn addresses_of(settings: &Settings, index: u16) -> Result<Addresses, UpError> {
+    if let Some(Addresses { listen, quic }) = settings.known(index) {
+        let kept = |error| match error {
+            UpError::InUse { address, source, .. } => UpError::KeptInUse { address, source },
+            other => other,
+        };
+        addresses::free_tcp(listen).map_err(kept)?;
+        addresses::free_udp(quic).map_err(kept)?;
+        return Ok(Addresses { listen, quic });
+    }
+    let listen = addresses::of_node(settings.listen(), index);
+    let quic = settings.quic.map_or_else(|| addresses::default_quic(listen), |quic| addresses::of_node(quic, index));
+    Ok(Addresses { listen: addresses::free_tcp(listen)?, quic: addresses::free_udp(quic)? })
 }
 
 /// Makes a token for one machine.
