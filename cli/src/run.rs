@@ -69,6 +69,7 @@ pub(crate) async fn run(api: &Api, options: &Run) -> Result<u8, RunError> {
     let ended = run.live(&mut interrupts).await;
     if let Err(RunError::Session(error @ SessionError::Unreachable { .. })) = &ended {
         say(&crate::chain(error));
+        say(ending::FRAMEWORK_ENDS);
         return Ok(ending::LOST);
     }
     // The framework has nothing more to do, whatever became of it; if this is not heard, its time runs out.
@@ -129,6 +130,9 @@ impl Running<'_> {
                 () = sleep(LOST_OUTPUT_PATIENCE), if is_lost(last) => self.say_what_is_missing().await,
                 () = interrupts.next() => say("interrupted: the output is not complete"),
             }
+        }
+        if last == TaskState::TaskUnreachable {
+            say(ending::FRAMEWORK_ENDS);
         }
         let status = ending::status(last, facts.as_ref());
         say(&format!("{}, exit status {status}", phrase(last)));

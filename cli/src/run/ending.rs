@@ -6,6 +6,9 @@ use muster_http_api::{muster_v1::Task, proto::TaskState};
 
 /// The task was lost, or its agent became unreachable.
 pub(super) const LOST: u8 = 124;
+/// What becomes of a task whose end a run does not wait for.
+pub(super) const FRAMEWORK_ENDS: &str =
+    "the run's framework ends with it: a task that still runs is killed, on an agent that is away once that is back";
 /// Muster itself failed, not the command.
 pub(crate) const OWN_ERROR: u8 = 125;
 /// Interrupted before there was a task: 128 + SIGINT.
