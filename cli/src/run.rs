@@ -56,7 +56,13 @@ pub(crate) enum RunError {
 pub(crate) async fn run(api: &Api, options: &Run) -> Result<u8, RunError> {
     let mut interrupts = Interrupts::new();
     let user = options.user.clone().unwrap_or_else(current_user);
-    if let Some(why) = size::refusal(options, &endpoints::agents(api).await?.agents) {
+    let agents = match endpoints::agents(api).await {
+        Ok(list) => list.agents,
+        // While a node is away not all agents are known: nothing can be said of the largest, and an offer may still come.
+        Err(ApiError::Refused { status, .. }) if status.is_server_error() => Vec::new(),
+        Err(error) => return Err(error.into()),
+    };
+    if let Some(why) = size::refusal(options, &agents) {
         if !options.wait {
             return Err(RunError::TooLarge(why));
         }

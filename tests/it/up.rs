@@ -5,7 +5,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Command, Output},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use muster_e2e::{
@@ -193,8 +193,15 @@ fn up_starts_several_nodes_on_one_store_and_down_ends_them() {
     clusters.dedup();
     assert_eq!(clusters.len(), 1, "both nodes are of one cluster");
 
-    // A dead node is not the end of the command line: the other one is asked.
+    // Neither a frozen node nor a dead one is the end of the command line: the other one is asked.
     let urls: Vec<&str> = nodes.iter().map(|node| node["http"].as_str().unwrap()).collect();
+    signal(pids[0], "STOP").unwrap();
+    let begun = Instant::now();
+    let run = muster(&urls.join(","), &["run", "--", "echo", "thawed"]).unwrap();
+    assert!(run.status.success() && text(&run).contains("thawed\n"), "{}", text(&run));
+    assert!(text(&run).contains(&format!("{} does not answer, asking {}", urls[0], urls[1])), "{}", text(&run));
+    // A call without an answer is given up after 60 s otherwise.
+    assert!(begun.elapsed() < Duration::from_secs(40), "{:?}", begun.elapsed());
     signal(pids[0], "KILL").unwrap();
     wait::until("the node to be gone", || Ok((!is_alive(pids[0])).then_some(()))).unwrap();
     let list = muster(&urls.join(","), &["nodes"]).unwrap();
