@@ -17,6 +17,7 @@ use muster_model::record::Record;
 use muster_model::store_op::{Compare, Key, KeyKind, PersistError, StoreOp, Write};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::answer::answered;
 use crate::limits::REQUESTS_MAX;
 use crate::operation::check_kept;
 use crate::presence::{Presence, Standing};
@@ -92,8 +93,6 @@ impl Drop for Embedded {
     }
 }
 
-const NO_ANSWER: &str = "its thread ended before it answered";
-
 impl Store for Embedded {
     fn generation(&self) -> u64 {
         self.generation
@@ -102,31 +101,25 @@ impl Store for Embedded {
     fn get(&self, keys: Vec<Key>) -> Pending<Result<Snapshot, ReadError>> {
         let (reply, answer) = oneshot::channel();
         let sent = self.send(Request::Get { keys, reply });
-        read_answer(sent, answer)
+        Box::pin(answered(sent, answer))
     }
 
     fn range(&self, kind: KeyKind) -> Pending<Result<Snapshot, ReadError>> {
         let (reply, answer) = oneshot::channel();
         let sent = self.send(Request::Range { kind, reply });
-        read_answer(sent, answer)
+        Box::pin(answered(sent, answer))
     }
 
     fn perform(&self, op: StoreOp) -> Pending<Result<u64, PersistError>> {
         let (reply, answer) = oneshot::channel();
         let sent = self.send(Request::Perform { op, reply });
-        Box::pin(async move {
-            sent.map_err(|why| PersistError::Unavailable { why })?;
-            answer.await.unwrap_or_else(|_| Err(PersistError::Unknown { why: Arc::from(NO_ANSWER) }))
-        })
+        Box::pin(answered(sent, answer))
     }
 
     fn watch(&self, kind: KeyKind, after: u64) -> Pending<Result<Watch, WatchError>> {
         let (reply, answer) = oneshot::channel();
         let sent = self.send(Request::Watch { kind, after, reply });
-        Box::pin(async move {
-            sent.map_err(|why| WatchError::Unavailable { why })?;
-            answer.await.unwrap_or_else(|_| Err(WatchError::Unavailable { why: Arc::from(NO_ANSWER) }))
-        })
+        Box::pin(answered(sent, answer))
     }
 
     fn keep(&self, key: Key, record: Record, ttl: Duration) -> Pending<Result<Presence, PersistError>> {
@@ -138,9 +131,7 @@ impl Store for Embedded {
         let requests = self.requests.as_ref().map(mpsc::Sender::downgrade);
         let standing = self.standing.subscribe();
         Box::pin(async move {
-            sent.map_err(|why| PersistError::Unavailable { why })?;
-            let unknown = |_| Err(PersistError::Unknown { why: Arc::from(NO_ANSWER) });
-            let revision = answer.await.unwrap_or_else(unknown)?;
+            let revision = answered(sent, answer).await?;
             Ok(Presence::new(standing, ttl, move || match requests {
                 Some(requests) => release(&requests, key, revision),
                 None => Box::pin(std::future::ready(())),
@@ -162,15 +153,5 @@ fn release(requests: &mpsc::WeakSender<Request>, key: Key, revision: u64) -> Pen
         if sent {
             let _ = answer.await;
         }
-    })
-}
-
-fn read_answer(
-    sent: Result<(), Arc<str>>,
-    answer: oneshot::Receiver<Result<Snapshot, ReadError>>,
-) -> Pending<Result<Snapshot, ReadError>> {
-    Box::pin(async move {
-        sent.map_err(|why| ReadError::Unavailable { why })?;
-        answer.await.unwrap_or_else(|_| Err(ReadError::Unavailable { why: Arc::from(NO_ANSWER) }))
     })
 }

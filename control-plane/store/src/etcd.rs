@@ -22,6 +22,7 @@ use muster_model::store_op::{Key, KeyKind, PersistError, StoreOp};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use crate::answer::{NO_ANSWER, answered};
 use crate::embedded::OpenError;
 use crate::limits::{OPERATION_TIMEOUT, PRESENCE_TTL_MIN, RANGE_TIMEOUT, REQUESTS_MAX};
 use crate::operation::check_kept;
@@ -63,8 +64,6 @@ impl Etcd {
     }
 }
 
-const NO_ANSWER: &str = "its thread ended before it answered";
-
 impl Store for Etcd {
     fn generation(&self) -> u64 {
         self.generation
@@ -73,31 +72,25 @@ impl Store for Etcd {
     fn get(&self, keys: Vec<Key>) -> Pending<Result<Snapshot, ReadError>> {
         let (reply, answer) = oneshot::channel();
         let sent = self.send(Request::Get { keys, deadline: Instant::now() + OPERATION_TIMEOUT, reply });
-        read_answer(sent, answer)
+        Box::pin(answered(sent, answer))
     }
 
     fn range(&self, kind: KeyKind) -> Pending<Result<Snapshot, ReadError>> {
         let (reply, answer) = oneshot::channel();
         let sent = self.send(Request::Range { kind, deadline: Instant::now() + RANGE_TIMEOUT, reply });
-        read_answer(sent, answer)
+        Box::pin(answered(sent, answer))
     }
 
     fn perform(&self, op: StoreOp) -> Pending<Result<u64, PersistError>> {
         let (reply, answer) = oneshot::channel();
         let sent = self.send(Request::Perform { op, deadline: Instant::now() + OPERATION_TIMEOUT, reply });
-        Box::pin(async move {
-            sent.map_err(|why| PersistError::Unavailable { why })?;
-            answer.await.unwrap_or_else(|_| Err(PersistError::Unknown { why: Arc::from(NO_ANSWER) }))
-        })
+        Box::pin(answered(sent, answer))
     }
 
     fn watch(&self, kind: KeyKind, after: u64) -> Pending<Result<Watch, WatchError>> {
         let (reply, answer) = oneshot::channel();
         let sent = self.send(Request::Watch { kind, after, deadline: Instant::now() + OPERATION_TIMEOUT, reply });
-        Box::pin(async move {
-            sent.map_err(|why| WatchError::Unavailable { why })?;
-            answer.await.unwrap_or_else(|_| Err(WatchError::Unavailable { why: Arc::from(NO_ANSWER) }))
-        })
+        Box::pin(answered(sent, answer))
     }
 
     fn keep(&self, key: Key, record: Record, ttl: Duration) -> Pending<Result<Presence, PersistError>> {
@@ -107,19 +100,6 @@ impl Store for Etcd {
         let (reply, answer) = oneshot::channel();
         let deadline = Instant::now() + OPERATION_TIMEOUT;
         let sent = self.send(Request::Keep { key, record, ttl: ttl.max(PRESENCE_TTL_MIN), deadline, reply });
-        Box::pin(async move {
-            sent.map_err(|why| PersistError::Unavailable { why })?;
-            answer.await.unwrap_or_else(|_| Err(PersistError::Unknown { why: Arc::from(NO_ANSWER) }))
-        })
+        Box::pin(answered(sent, answer))
     }
-}
-
-fn read_answer(
-    sent: Result<(), Arc<str>>,
-    answer: oneshot::Receiver<Result<Snapshot, ReadError>>,
-) -> Pending<Result<Snapshot, ReadError>> {
-    Box::pin(async move {
-        sent.map_err(|why| ReadError::Unavailable { why })?;
-        answer.await.unwrap_or_else(|_| Err(ReadError::Unavailable { why: Arc::from(NO_ANSWER) }))
-    })
 }

@@ -7,6 +7,7 @@
 //! are done in the order in which they were handed over; a damaged file is an error and never an empty store.
 #![deny(clippy::indexing_slicing)]
 
+mod answer;
 #[cfg(feature = "test-util")]
 pub mod conformance;
 mod embedded;
