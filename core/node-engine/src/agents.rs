@@ -67,14 +67,14 @@ impl NodeEngine {
         Some(Whereabouts { fence: part.fence, address: node.quic.clone() })
     }
 
-    pub(crate) fn stand_by(&mut self, session: SessionId, agent_id: AgentId) {
-        let shard = self.shard_of(&agent_id);
+    pub(crate) fn stand_by(&mut self, session: SessionId, agent_id: &AgentId) {
+        let shard = self.shard_of(agent_id);
         if self.standbys.len() >= STANDBY_SESSIONS_MAX {
             let why = Arc::from("too many standby connections");
             self.outputs.push_back(Output::CloseSession { session, why });
             return;
         }
-        self.standbys.insert(session, (shard, agent_id));
+        self.standbys.insert(session, shard);
         if self.owned.contains(&shard) {
             self.call_standbys(&BTreeSet::from([shard]));
         }
@@ -82,7 +82,7 @@ impl NodeEngine {
 
     /// Tells agents that stand by that this node owns their shards now: they say hello on the connection they have.
     pub(crate) fn call_standbys(&mut self, shards: &BTreeSet<ShardId>) {
-        for (session, (shard, _)) in &self.standbys {
+        for (session, shard) in &self.standbys {
             if shards.contains(shard)
                 && let Some(fence) = self.claims.fence_of(SharedPart::Shard(*shard))
             {

@@ -19,7 +19,7 @@ use muster_model::offer::RescindReason;
 use muster_model::record::NodeRecord;
 use muster_model::store_op::PersistError;
 use muster_model::time::Now;
-use muster_model::{AgentId, NodeId, Rng, ShardId, Timestamp};
+use muster_model::{NodeId, Rng, ShardId, Timestamp};
 use muster_owner_engine::OwnerEngine;
 use muster_owner_engine::io::{self as owner, NoteLevel, SessionId, TakenShard};
 use muster_sharding::fence::{ClaimConfig, Claims, Input as Claim, Output as Claimed, OwnedShard};
@@ -53,7 +53,7 @@ pub struct NodeEngine {
     /// Nodes whose link went down, and when it counts as lost.
     pub(crate) down: BTreeMap<NodeId, Timestamp>,
     pub(crate) sessions: BTreeMap<SessionId, ShardId>,
-    pub(crate) standbys: BTreeMap<SessionId, (ShardId, AgentId)>,
+    pub(crate) standbys: BTreeMap<SessionId, ShardId>,
     pub(crate) between: VecDeque<(Target, NodeMessage)>,
     /// Nodes that counted as lost and live, while this one allocates: their homes' frameworks are obeyed again.
     pub(crate) returned: BTreeSet<NodeId>,
@@ -152,7 +152,7 @@ impl NodeEngine {
                 self.membership.handle(probed, now);
                 self.claims.handle(claim, now);
             }
-            Input::StandBy { session, agent_id } => self.stand_by(session, agent_id),
+            Input::StandBy { session, agent_id } => self.stand_by(session, &agent_id),
             Input::PeerUp { link, node } => self.peer_up(link, node, now),
             Input::PeerDown { link } => self.peer_down(link, now),
             Input::Probed(input) => self.membership.handle(input, now),
@@ -289,8 +289,7 @@ impl NodeEngine {
                     part.is_some_and(|part| self.allocator.has_book_of(*shard, part.fence))
                 };
                 let has_spoken = shards.iter().any(is_told);
-                let lost = allocator::Input::ShardsLost { shards: shards.clone(), reason: RescindReason::OwnerLost };
-                self.allocator.handle(lost, now);
+                self.void_grants(&shards, now);
                 if has_spoken {
                     // The new owner was faster than the watch.
                     self.allocator.handle(allocator::Input::OwnerBack(node.clone()), now);
@@ -306,6 +305,12 @@ impl NodeEngine {
             self.home.handle(home::Input::AllocatorReset, now);
         }
         self.take_won(now);
+    }
+
+    /// Has the allocator count grants on these shards' agents as void.
+    pub(crate) fn void_grants(&mut self, shards: &BTreeSet<ShardId>, now: Now) {
+        let lost = allocator::Input::ShardsLost { shards: shards.clone(), reason: RescindReason::OwnerLost };
+        self.allocator.handle(lost, now);
     }
 
     pub(crate) fn reset_owner(&mut self, owner: NodeId, shards: BTreeSet<ShardId>, why: &str, now: Now) {

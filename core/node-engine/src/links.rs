@@ -7,7 +7,6 @@ use alloc::vec::Vec;
 use muster_allocator::io as allocator;
 use muster_home_engine::io as home;
 use muster_model::NodeId;
-use muster_model::offer::RescindReason;
 use muster_model::record::NodeRecord;
 use muster_model::time::Now;
 
@@ -42,8 +41,7 @@ impl NodeEngine {
         }
         if self.is_allocator {
             // Grants, revocations and offers on their way are lost; the books that follow say which grants there are.
-            let lost = allocator::Input::ShardsLost { shards, reason: RescindReason::OwnerLost };
-            self.allocator.handle(lost, now);
+            self.void_grants(&shards, now);
             self.allocator.handle(allocator::Input::OwnerBack(node), now);
             self.allocator.handle(allocator::Input::HomesRelinked(frameworks), now);
         }
@@ -63,8 +61,7 @@ impl NodeEngine {
             self.down.remove(&node);
             let shards = self.shards_of_peer(&node);
             if self.is_allocator && !shards.is_empty() {
-                let lost = allocator::Input::ShardsLost { shards: shards.clone(), reason: RescindReason::OwnerLost };
-                self.allocator.handle(lost, now);
+                self.void_grants(&shards, now);
             }
             self.reset_owner(node, shards, "the connection with the agent's owner is down", now);
         }
