@@ -2,14 +2,17 @@
 
 use crate::agent::{Container, Machine, Process};
 use crate::framework::Framework;
-use crate::world::World;
+use crate::world::{SHARD_COUNT, World};
 use muster_model::fence::Fence;
 use muster_model::record::{IdentityRecord, JournalEntry};
 use muster_model::resource::Resources;
 use muster_model::status::TaskStatus;
 use muster_model::task::TaskState;
-use muster_model::{OfferId, TaskId};
+use muster_model::{AgentId, Duration, OfferId, ShardId, TaskId};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// How long a node that runs may not know that a shard is its own.
+const IDLE_MAX: Duration = Duration::from_secs(20);
 
 /// Checks every invariant; panics with how to replay.
 pub fn after_step(world: &mut World) {
@@ -29,6 +32,9 @@ pub fn after_step(world: &mut World) {
     // The picture is rebuilt on demand: looking at each step would only test the view.
     if world.steps.is_multiple_of(16) {
         s1_what_is_offered_and_used_fits_the_agent(world, &replay);
+    }
+    if world.steps.is_multiple_of(64) {
+        s3_the_named_owner_acts(world, &replay);
     }
 }
 
@@ -120,6 +126,28 @@ fn s1_what_is_offered_and_used_fits_the_agent(world: &mut World, replay: &str) {
     }
 }
 
+/// S3: whom the store names acts. Its process reads the swap's answer, or the news of it, or reads the record back, within
+/// [`IDLE_MAX`] of a time in which it runs and the store answers.
+fn s3_the_named_owner_acts(world: &mut World, replay: &str) {
+    let now = world.now().mono;
+    let before = std::mem::take(&mut world.idle);
+    for (shard, fence, view) in world.named_owners() {
+        let of_shard = |machine: &&Machine| ShardId::of(&machine.id, SHARD_COUNT) == shard;
+        let acts_for = |id: &AgentId| view.agents.get(id).is_some_and(|agent| agent.shard.1 == fence);
+        let Some(idle) = world.machines.iter().filter(of_shard).find(|machine| !acts_for(&machine.id)) else {
+            continue;
+        };
+        let known = before.get(&shard).filter(|(known, _)| *known == fence);
+        let since = known.map_or(now.0, |(_, since)| *since);
+        assert!(
+            now.0.saturating_sub(since) < IDLE_MAX.0,
+            "sim: the owner of shard {shard} under {fence} does nothing for {} {replay}",
+            idle.id
+        );
+        world.idle.insert(shard, (fence, since));
+    }
+}
+
 /// A framework never hears that a task lives after it heard by update that it ended for good.
 fn states_in_order(task_id: &str, states: &[TaskState], replay: &str) {
     let certain = |state: &TaskState| {
@@ -146,6 +174,19 @@ pub fn at_rest(world: &mut World) -> Result<(), String> {
         if !open.is_empty() {
             let session = (framework.id.clone(), framework.connection, framework.stream_id.is_some(), framework.node);
             return Err(format!("{} {session:?} never heard the end of {open:?}", framework.name));
+        }
+    }
+    for framework in &world.frameworks {
+        let recorded = world.recorded_frameworks();
+        let strangers =
+            recorded.iter().filter(|(name, id)| **name == *framework.name && Some(id) != framework.id.as_ref());
+        let strangers: Vec<_> = strangers.map(|(_, id)| id).collect();
+        if strangers.len() > framework.given_up {
+            return Err(format!(
+                "{} was told that it is not registered, and {strangers:?} are in the store; it left {} times before the \
+                 answer",
+                framework.name, framework.given_up
+            ));
         }
     }
     for machine in &world.machines {

@@ -40,6 +40,8 @@ pub struct Framework {
     pub rescinds: u64,
     /// How often it called UPDATE_FRAMEWORK.
     pub updates: u64,
+    /// How often its connection broke before it knew its id: what became of these is not known to it.
+    pub given_up: usize,
     /// Whether it launches more.
     pub is_busy: bool,
     next_task: u64,
@@ -61,6 +63,7 @@ impl Framework {
             tasks: BTreeMap::new(),
             rescinds: 0,
             updates: 0,
+            given_up: 0,
             is_busy: true,
             next_task: 0,
             partition_aware: rng.below(2) == 0,
@@ -93,6 +96,12 @@ impl Framework {
             min_allocatable: BTreeMap::new(),
             spec: Arc::from(&b""[..]),
         })
+    }
+
+    /// Its connection broke, or the node behind it.
+    pub fn cut_off(&mut self) {
+        self.given_up += usize::from(self.id.is_none());
+        self.disconnected();
     }
 
     /// Its stream is gone, from whichever side.

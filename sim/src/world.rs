@@ -35,7 +35,7 @@ use std::fmt::Debug;
 use std::ops::Range;
 use std::sync::Arc;
 
-const SHARD_COUNT: u16 = 8;
+pub(crate) const SHARD_COUNT: u16 = 8;
 /// What clocks on walls show when the world begins, in microseconds: some clocks are set back by hours.
 const WALL_START: u64 = 1_700_000_000_000_000;
 
@@ -178,6 +178,8 @@ pub struct World {
     pub(crate) given: BTreeSet<(ShardId, Fence)>,
     /// Tasks that their frameworks asked to kill.
     pub(crate) kills_asked: BTreeSet<TaskId>,
+    /// Since when a shard's owner does not act for it, and under which fence.
+    pub(crate) idle: BTreeMap<ShardId, (Fence, u64)>,
     /// Links that stand, with their ends.
     live_links: BTreeMap<LinkId, (usize, usize)>,
     now: u64,
@@ -233,6 +235,7 @@ impl World {
             sabotage: None,
             given: BTreeSet::new(),
             kills_asked: BTreeSet::new(),
+            idle: BTreeMap::new(),
             live_links: BTreeMap::new(),
             now: 1_000_000_000,
             coming: BTreeMap::new(),

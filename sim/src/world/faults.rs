@@ -122,6 +122,11 @@ pub enum Sabotage {
     AnswersBeforeSync,
     /// A node's shell loses the answers to swaps, and says that they were done.
     InventsSwaps,
+    /// A node's shell loses the answers to writes that were done, and says that nothing was.
+    DeniesWrites,
+    /// A node's shell loses the answers to its swaps and the news of them, as if both came on one broken connection, and
+    /// says nothing.
+    LosesSwaps,
 }
 
 impl World {
@@ -268,7 +273,7 @@ impl World {
             if let Some(known) = self.frameworks.get_mut(framework)
                 && known.connection == Some(connection)
             {
-                known.disconnected();
+                known.cut_off();
                 self.soon(3000, Coming::FrameworkSubscribes { framework });
             }
         }
@@ -324,7 +329,7 @@ impl World {
         let now = self.now();
         let Some(framework) = self.frameworks.get_mut(index) else { return };
         let Some(connection) = framework.connection else { return };
-        framework.disconnected();
+        framework.cut_off();
         let at = framework.node;
         if let Some(node) = self.nodes.get_mut(at) {
             node.connections.remove(&connection);

@@ -4,10 +4,12 @@ use super::faults::{Moment, Sabotage};
 use super::{Coming, Fault, ForNode, Path, SHARD_COUNT, World};
 use muster_allocator::io::AllocatorConfig;
 use muster_home_engine::io::{ConnectionId, HomeConfig};
+use muster_model::fence::Fence;
 use muster_model::record::{NodeRecord, Record};
-use muster_model::store_op::{Key, KeyKind, PersistError, StoreOp, Write};
+use muster_model::store_op::{Key, KeyKind, PersistError, StoreOp, Stored, Write};
 use muster_model::time::Now;
-use muster_model::{Duration, Milli, NodeId, Rng, WallTime};
+use muster_model::view::OwnerView;
+use muster_model::{Duration, FrameworkId, Milli, NodeId, Rng, ShardId, WallTime};
 use muster_node_engine::NodeEngine;
 use muster_node_engine::io::{Input, LinkId, NodeConfig, Part, StoreChange};
 use muster_owner_engine::io::{OwnerConfig, SessionId};
@@ -220,6 +222,11 @@ impl World {
 
     /// Performs an operation and lets every watcher hear of it, each in its own time and in order.
     pub(super) fn write(&mut self, op: &StoreOp) -> Result<u64, PersistError> {
+        self.write_unseen_by(op, None)
+    }
+
+    /// The same, but one node never hears of it.
+    fn write_unseen_by(&mut self, op: &StoreOp, blind: Option<usize>) -> Result<u64, PersistError> {
         let revision = self.store.perform(op)?;
         let is_part = |write: &&Write| matches!(write, Write::Put(Key::Shard(_) | Key::Allocator, _));
         self.takeovers += op.writes.iter().filter(is_part).count() as u64;
@@ -229,7 +236,9 @@ impl World {
             }
         }
         for index in 0..self.nodes.len() {
-            let Some(node) = self.nodes.get(index).filter(|node| node.is_watching) else { continue };
+            let Some(node) = self.nodes.get(index).filter(|node| node.is_watching && blind != Some(index)) else {
+                continue;
+            };
             let run = node.run;
             let changes = op.writes.iter().filter_map(|write| match write {
                 Write::Put(key, _) => self.store.get(key).map(StoreChange::Put),
@@ -275,6 +284,10 @@ impl World {
                     return self.crash_node(index);
                 }
                 let is_invented = self.sabotage == Some(Sabotage::InventsSwaps) && part == Part::Claims;
+                let is_lost = self.sabotage == Some(Sabotage::LosesSwaps)
+                    && part == Part::Claims
+                    && is_current
+                    && self.rng.below(2) == 0;
                 let result = match self.is_store_away {
                     // The answer was lost, and the shell guesses it.
                     _ if is_invented && self.rng.below(2) == 0 => Ok(self.store.revision()),
@@ -287,11 +300,19 @@ impl World {
                         let lost = self.write(&op);
                         Err(PersistError::Unknown { why: Arc::from(format!("lost: {lost:?}")) })
                     }
+                    false if is_lost => self.write_unseen_by(&op, Some(index)),
                     false => self.write(&op),
                 };
                 if trap == Some(Moment::After) {
                     return self.crash_node(index);
                 }
+                let result = match self.sabotage {
+                    Some(Sabotage::DeniesWrites) if result.is_ok() => {
+                        Err(PersistError::Unavailable { why: Arc::from("the shell lost the answer") })
+                    }
+                    Some(Sabotage::LosesSwaps) if is_lost => return,
+                    Some(_) | None => result,
+                };
                 let what = ForNode::Input(Input::Stored { part, seq, result });
                 // The answer itself is for the run that asked, whenever that wakes.
                 return self.at(self.now, Coming::ToRun { node: index, run, what });
@@ -305,7 +326,7 @@ impl World {
                 Input::Read { part, seq, result }
             }
             ForNode::AgentRead { agent_id } => {
-                let shard = muster_model::ShardId::of(&agent_id, SHARD_COUNT);
+                let shard = ShardId::of(&agent_id, SHARD_COUNT);
                 if self.is_store_away {
                     let what = ForNode::AgentRead { agent_id };
                     return self.soon(500, Coming::ToRun { node: index, run, what });
@@ -324,6 +345,35 @@ impl World {
         if let Some(node) = self.nodes.get_mut(index).filter(|_| is_current) {
             node.handle(input, now);
         }
+    }
+
+    /// Shards that the store gives to a process that runs and can read the store, with its picture of its agents.
+    pub(crate) fn named_owners(&mut self) -> Vec<(ShardId, Fence, Arc<OwnerView>)> {
+        let (now, is_store_away) = (self.now, self.is_store_away);
+        let stored = self.store.range(KeyKind::Shards);
+        let able = |node: &&mut SimNode| node.is_watching && node.paused_until <= now && !is_store_away;
+        let mut owners = Vec::new();
+        for node in self.nodes.iter_mut().filter(able) {
+            let Some(view) = node.engine.as_mut().map(|engine| engine.view().owner) else { continue };
+            for stored in &stored {
+                if let (Key::Shard(shard), Record::Part(part)) = (&stored.key, &stored.record)
+                    && part.node == node.name
+                    && part.fence.incarnation == node.run
+                {
+                    owners.push((*shard, part.fence, view.clone()));
+                }
+            }
+        }
+        owners
+    }
+
+    /// Frameworks in the store, by the name of their client, with their ids.
+    pub(crate) fn recorded_frameworks(&self) -> Vec<(Arc<str>, FrameworkId)> {
+        let info = |stored: Stored| match stored.record {
+            Record::Framework(record) => Some((record.info.name.clone(), record.info.id.clone())),
+            _ => None,
+        };
+        self.store.range(KeyKind::Frameworks).into_iter().filter_map(info).collect()
     }
 
     pub(super) fn name_of(&self, index: usize) -> Option<NodeId> {
