@@ -20,7 +20,6 @@ use muster_agent_wire::message as wire;
 use muster_home_engine::io::ConnectionId;
 use muster_model::agent::AgentInfo;
 use muster_model::fence::Fence;
-use muster_model::node_message::{NodeMessage, Target};
 use muster_model::record::{Admission, AgentRecord, ClusterRecord, IdentityRecord, JournalEntry, Record};
 use muster_model::resource::Resources;
 use muster_model::scheduler::{Event, FrameworkCall};
@@ -149,7 +148,7 @@ enum ForNode {
     StoreDone { part: Part, seq: u64, op: StoreOp },
     StoreRead { part: Part, seq: u64, keys: Vec<Key> },
     AgentRead { agent_id: AgentId },
-    FromPeer { link: LinkId, to: Target, message: NodeMessage },
+    FromPeer { link: LinkId, bytes: Vec<u8> },
 }
 
 /// The whole cluster.

@@ -12,6 +12,7 @@ use muster_model::view::OwnerView;
 use muster_model::{Duration, FrameworkId, Milli, NodeId, Rng, ShardId, WallTime};
 use muster_node_engine::NodeEngine;
 use muster_node_engine::io::{Input, LinkId, NodeConfig, Part, StoreChange};
+use muster_node_wire::message as wire;
 use muster_owner_engine::io::{OwnerConfig, SessionId};
 use muster_sharding::membership;
 use std::collections::BTreeMap;
@@ -265,7 +266,10 @@ impl World {
         }
         let input = match what {
             ForNode::Input(input) => input,
-            ForNode::FromPeer { link, to, message } => Input::FromPeer { link, messages: vec![(to, message)] },
+            ForNode::FromPeer { link, bytes } => {
+                let messages = wire::decode_messages(&bytes).unwrap_or_else(|error| panic!("our own bytes: {error}"));
+                Input::FromPeer { link, messages }
+            }
             ForNode::Load => {
                 if is_current && self.is_store_away {
                     return self.soon(500, Coming::ToRun { node: index, run, what: ForNode::Load });

@@ -73,7 +73,9 @@ impl World {
                 let Some((one, other)) = self.live_links.get(&link).copied() else { return };
                 let there = if one == index { other } else { one };
                 let Some(run) = self.nodes.get(there).map(|node| node.run) else { return };
-                let what = ForNode::FromPeer { link, to, message };
+                let bytes = muster_node_wire::message::encode_messages(&[(to, message)])
+                    .unwrap_or_else(|error| panic!("our own message: {error}"));
+                let what = ForNode::FromPeer { link, bytes };
                 self.in_order(Path::Link(link, there), 20, Coming::ToRun { node: there, run, what });
             }
             Output::Probe { node, .. } => self.probe(index, &node),
