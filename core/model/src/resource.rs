@@ -311,22 +311,36 @@ pub enum ResourceError {
 }
 
 /// An amount of several resources on one agent, canonical (see the module).
+///
+/// Clones share the entries: one amount is held by an agent's book, its grant, the offer and the pictures of them.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Resources(Vec<Resource>);
+pub struct Resources(
+    /// Never an empty list: nothing is `None`, and costs no memory.
+    Option<Arc<[Resource]>>,
+);
 
 impl Resources {
     /// Nothing.
     pub const fn new() -> Self {
-        Self(Vec::new())
+        Self(None)
     }
 
     /// Adds up entries in any order. Errors: the same port or item twice, or types that differ under one key.
     pub fn collect(entries: impl IntoIterator<Item = Resource>) -> Result<Self, ResourceError> {
-        let mut sum = Self::new();
+        let mut sum = Vec::new();
         for entry in entries {
-            sum.add_entry(entry)?;
+            join(&mut sum, entry)?;
         }
-        Ok(sum)
+        Ok(Self::of(sum))
+    }
+
+    /// Of entries that are canonical.
+    fn of(entries: Vec<Resource>) -> Self {
+        Self(if entries.is_empty() { None } else { Some(entries.into()) })
+    }
+
+    fn entries(&self) -> &[Resource] {
+        self.0.as_deref().unwrap_or_default()
     }
 
     /// Unreserved cpus, mem and disk: for tests and examples.
@@ -345,27 +359,28 @@ impl Resources {
             entry(ResourceName::Disk, disk)
         ];
         all.retain(|resource| !resource.value.is_empty());
-        Self(all)
+        Self::of(all)
     }
 
     /// The entries, in order of their keys.
     pub fn iter(&self) -> core::slice::Iter<'_, Resource> {
-        self.0.iter()
+        self.entries().iter()
     }
 
     /// Whether there is nothing in it.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_none()
     }
 
     /// The amount under one key.
     pub fn get(&self, key: &ResourceKey) -> Option<&Value> {
-        self.position(key).ok().and_then(|index| self.0.get(index)).map(|resource| &resource.value)
+        let index = position(self.entries(), key).ok()?;
+        self.entries().get(index).map(|resource| &resource.value)
     }
 
     /// The sum of all scalars of this name: reserved and unreserved, revocable or not.
     pub fn scalar(&self, name: &ResourceName) -> Milli {
-        self.0.iter().filter(|resource| resource.key.name == *name).fold(Milli::ZERO, |sum, resource| {
+        self.iter().filter(|resource| resource.key.name == *name).fold(Milli::ZERO, |sum, resource| {
             match resource.value {
                 Value::Scalar(amount) => sum.plus(amount),
                 Value::Ranges(_) | Value::Set(_) => sum,
@@ -375,70 +390,58 @@ impl Resources {
 
     /// Adds one entry. Errors: the same port or item twice, or types that differ; then nothing has changed.
     pub fn add_entry(&mut self, entry: Resource) -> Result<(), ResourceError> {
-        if entry.value.is_empty() {
-            return Ok(());
-        }
-        match self.position(&entry.key) {
-            Ok(index) => {
-                let Some(mine) = self.0.get_mut(index) else { return Ok(()) };
-                match mine.value.joined(&entry.value) {
-                    Some(sum) => mine.value = sum,
-                    None => {
-                        return Err(ResourceError::Overlap {
-                            name: entry.key.name,
-                            left: alloc::format!("{}", mine.value),
-                            right: alloc::format!("{}", entry.value),
-                        });
-                    }
-                }
-            }
-            Err(index) => self.0.insert(index, entry),
-        }
+        let mut sum = self.entries().to_vec();
+        join(&mut sum, entry)?;
+        *self = Self::of(sum);
         Ok(())
     }
 
     /// Adds all of `other`. Errors as [`Self::add_entry`]; then nothing has changed.
     pub fn add(&mut self, other: &Self) -> Result<(), ResourceError> {
-        let mut sum = self.clone();
-        for entry in &other.0 {
-            sum.add_entry(entry.clone())?;
+        if self.is_empty() {
+            self.clone_from(other);
+            return Ok(());
         }
-        *self = sum;
+        let mut sum = self.entries().to_vec();
+        for entry in other {
+            join(&mut sum, entry.clone())?;
+        }
+        *self = Self::of(sum);
         Ok(())
     }
 
     /// Takes `other` away. Errors: something of it is not there; then nothing has changed.
     pub fn subtract(&mut self, other: &Self) -> Result<(), ResourceError> {
-        let mut rest = self.clone();
-        for entry in &other.0 {
+        let mut rest = self.entries().to_vec();
+        for entry in other {
             let not_enough = |held: alloc::string::String| ResourceError::NotEnough {
                 name: entry.key.name.clone(),
                 needed: alloc::format!("{}", entry.value),
                 held,
             };
-            let index = rest.position(&entry.key).map_err(|_| not_enough("none".into()))?;
-            let Some(mine) = rest.0.get_mut(index) else { continue };
+            let index = position(&rest, &entry.key).map_err(|_| not_enough("none".into()))?;
+            let Some(mine) = rest.get_mut(index) else { continue };
             let value = mine.value.without(&entry.value).ok_or_else(|| not_enough(alloc::format!("{}", mine.value)))?;
             if value.is_empty() {
-                rest.0.remove(index);
+                rest.remove(index);
             } else {
                 mine.value = value;
             }
         }
-        *self = rest;
+        *self = Self::of(rest);
         Ok(())
     }
 
     /// Whether all of `other` is in it.
     pub fn contains(&self, other: &Self) -> bool {
-        other.0.iter().all(|entry| self.get(&entry.key).is_some_and(|mine| mine.contains(&entry.value)))
+        other.iter().all(|entry| self.get(&entry.key).is_some_and(|mine| mine.contains(&entry.value)))
     }
 
     /// Takes away as much of `other` as is there: for pictures that may be out of step, never for the ledger.
     #[must_use]
     pub fn saturating_sub(&self, other: &Self) -> Self {
-        let mut rest = Vec::with_capacity(self.0.len());
-        for mine in &self.0 {
+        let mut rest = Vec::with_capacity(self.entries().len());
+        for mine in self {
             let value = match (other.get(&mine.key), &mine.value) {
                 (Some(Value::Scalar(theirs)), Value::Scalar(amount)) => Value::Scalar(amount.saturating_sub(*theirs)),
                 (Some(Value::Ranges(theirs)), Value::Ranges(ranges)) => Value::Ranges(ranges.without(theirs)),
@@ -451,18 +454,42 @@ impl Resources {
                 rest.push(Resource { key: mine.key.clone(), value });
             }
         }
-        Self(rest)
+        Self::of(rest)
     }
 
     /// The entries for which `keep` holds.
     #[must_use]
     pub fn filtered(&self, keep: impl Fn(&ResourceKey) -> bool) -> Self {
-        Self(self.0.iter().filter(|resource| keep(&resource.key)).cloned().collect())
+        Self::of(self.iter().filter(|resource| keep(&resource.key)).cloned().collect())
     }
+}
 
-    fn position(&self, key: &ResourceKey) -> Result<usize, usize> {
-        self.0.binary_search_by(|resource| resource.key.cmp(key))
+fn position(entries: &[Resource], key: &ResourceKey) -> Result<usize, usize> {
+    entries.binary_search_by(|resource| resource.key.cmp(key))
+}
+
+/// Adds an entry to canonical ones. Errors: the same port or item twice, or types that differ; then nothing has changed.
+fn join(entries: &mut Vec<Resource>, entry: Resource) -> Result<(), ResourceError> {
+    if entry.value.is_empty() {
+        return Ok(());
     }
+    match position(entries, &entry.key) {
+        Ok(index) => {
+            let Some(mine) = entries.get_mut(index) else { return Ok(()) };
+            match mine.value.joined(&entry.value) {
+                Some(sum) => mine.value = sum,
+                None => {
+                    return Err(ResourceError::Overlap {
+                        name: entry.key.name,
+                        left: alloc::format!("{}", mine.value),
+                        right: alloc::format!("{}", entry.value),
+                    });
+                }
+            }
+        }
+        Err(index) => entries.insert(index, entry),
+    }
+    Ok(())
 }
 
 impl<'a> IntoIterator for &'a Resources {
@@ -477,10 +504,10 @@ impl<'a> IntoIterator for &'a Resources {
 impl fmt::Display for Resources {
     /// Writes `cpus:4; mem(role):1024; ports:[31000-32000]`; `nothing` when empty.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() {
+        if self.is_empty() {
             return f.write_str("nothing");
         }
-        for (index, resource) in self.0.iter().enumerate() {
+        for (index, resource) in self.iter().enumerate() {
             let separator = if index == 0 { "" } else { "; " };
             let revocable = if resource.key.is_revocable { "{REV}" } else { "" };
             match resource.key.reserved_for() {
