@@ -2,11 +2,9 @@
 
 use crate::engine::NodeEngine;
 use crate::io::Output;
-use crate::limits::STANDBY_SESSIONS_MAX;
-use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::sync::Arc;
-use muster_model::agent_message::ToAgent;
+use muster_model::agent_message::{FromAgent, ToAgent};
 use muster_model::time::Now;
 use muster_model::{AgentId, ShardId};
 use muster_owner_engine::io::{self as owner, SessionId, Whereabouts};
@@ -18,7 +16,7 @@ impl NodeEngine {
         match &input {
             owner::Input::SessionOpened { session, agent_id, .. } => {
                 let shard = self.shard_of(agent_id);
-                self.standbys.remove(session);
+                self.standbys.greeted(*session);
                 if !self.owned.contains(&shard) {
                     return self.refer(*session, shard);
                 }
@@ -26,9 +24,15 @@ impl NodeEngine {
             }
             owner::Input::SessionClosed { session, .. } => {
                 self.sessions.remove(session);
-                if self.standbys.remove(session).is_some() {
+                let stood_by = self.standbys.closed(*session);
+                self.call_standbys(now);
+                if stood_by {
                     return;
                 }
+            }
+            owner::Input::FromAgent { session, message: FromAgent::Picture(_) } => {
+                self.standbys.is_back(*session);
+                self.call_standbys(now);
             }
             owner::Input::AgentAdmitted(_)
             | owner::Input::ShardsTaken { .. }
@@ -67,29 +71,29 @@ impl NodeEngine {
         Some(Whereabouts { fence: part.fence, address: node.quic.clone() })
     }
 
-    pub(crate) fn stand_by(&mut self, session: SessionId, agent_id: &AgentId) {
+    pub(crate) fn stand_by(&mut self, session: SessionId, agent_id: &AgentId, now: Now) {
         let shard = self.shard_of(agent_id);
-        if self.standbys.len() >= STANDBY_SESSIONS_MAX {
+        if !self.standbys.add(session, shard) {
             let why = Arc::from("too many standby connections");
             self.outputs.push_back(Output::CloseSession { session, why });
-            return;
-        }
-        self.standbys.insert(session, shard);
-        if self.owned.contains(&shard) {
-            self.call_standbys(&BTreeSet::from([shard]));
+        } else if self.owned.contains(&shard) {
+            self.standbys.want_one(session);
+            self.call_standbys(now);
         }
     }
 
-    /// Tells agents that stand by that this node owns their shards now: they say hello on the connection they have.
-    pub(crate) fn call_standbys(&mut self, shards: &BTreeSet<ShardId>) {
-        for (session, shard) in &self.standbys {
-            if shards.contains(shard)
-                && let Some(fence) = self.claims.fence_of(SharedPart::Shard(*shard))
-            {
-                let address = self.config.record.quic.clone();
-                self.outputs
-                    .push_back(Output::ToAgent { session: *session, message: ToAgent::Referral { fence, address } });
-            }
+    /// Tells agents that stand by that this node owns their shards now, as many as may be called at once: they say hello on
+    /// the connection they have.
+    pub(crate) fn call_standbys(&mut self, now: Now) {
+        while let Some((session, shard)) = self.standbys.next(now.mono) {
+            let fence = self.claims.fence_of(SharedPart::Shard(shard)).filter(|_| self.owned.contains(&shard));
+            let Some(fence) = fence else {
+                // Lost again before its turn: its next owner calls it.
+                self.standbys.is_back(session);
+                continue;
+            };
+            let address = self.config.record.quic.clone();
+            self.outputs.push_back(Output::ToAgent { session, message: ToAgent::Referral { fence, address } });
         }
     }
 

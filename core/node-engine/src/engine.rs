@@ -4,6 +4,7 @@ use crate::directory::{Changes, Directory};
 use crate::io::{Input, LinkId, NodeConfig, Note, Output, Part};
 use crate::limits::CLOCK_SKEW_MAX_MS;
 use crate::shown::in_words;
+use crate::standby::Standbys;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::sync::Arc;
@@ -53,7 +54,7 @@ pub struct NodeEngine {
     /// Nodes whose link went down, and when it counts as lost.
     pub(crate) down: BTreeMap<NodeId, Timestamp>,
     pub(crate) sessions: BTreeMap<SessionId, ShardId>,
-    pub(crate) standbys: BTreeMap<SessionId, ShardId>,
+    pub(crate) standbys: Standbys,
     pub(crate) between: VecDeque<(Target, NodeMessage)>,
     /// Nodes that counted as lost and live, while this one allocates: their homes' frameworks are obeyed again.
     pub(crate) returned: BTreeSet<NodeId>,
@@ -92,7 +93,7 @@ impl NodeEngine {
             link_nodes: BTreeMap::new(),
             down: BTreeMap::new(),
             sessions: BTreeMap::new(),
-            standbys: BTreeMap::new(),
+            standbys: Standbys::default(),
             between: VecDeque::new(),
             returned: BTreeSet::new(),
             clocks: BTreeMap::new(),
@@ -152,7 +153,7 @@ impl NodeEngine {
                 self.membership.handle(probed, now);
                 self.claims.handle(claim, now);
             }
-            Input::StandBy { session, agent_id } => self.stand_by(session, &agent_id),
+            Input::StandBy { session, agent_id } => self.stand_by(session, &agent_id, now),
             Input::PeerUp { link, node } => self.peer_up(link, node, now),
             Input::PeerDown { link } => self.peer_down(link, now),
             Input::Probed(input) => self.membership.handle(input, now),
@@ -208,6 +209,7 @@ impl NodeEngine {
             self.claims.deadline().map(|(at, _)| at),
             self.membership.deadline().map(|(at, _)| at),
             self.down.values().min().copied(),
+            self.standbys.deadline(),
         ]
         .into_iter()
         .flatten()
@@ -233,6 +235,8 @@ impl NodeEngine {
             self.membership.handle_deadline(now);
         }
         self.give_up_links(now);
+        self.standbys.give_up(now.mono);
+        self.call_standbys(now);
     }
 
     /// The other nodes that can be reached now.
@@ -345,7 +349,8 @@ impl NodeEngine {
                 now,
             );
             self.owned.extend(shards.iter().copied());
-            self.call_standbys(&shards);
+            self.standbys.want(&shards);
+            self.call_standbys(now);
             let me = self.config.record.name.clone();
             self.reset_owner(me, shards, "the agent's shard has a new owner", now);
             self.deliver_early(now);

@@ -19,5 +19,6 @@ mod limits;
 mod links;
 mod route;
 mod shown;
+mod standby;
 
 pub use engine::NodeEngine;
