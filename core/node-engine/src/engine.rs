@@ -385,9 +385,12 @@ impl NodeEngine {
             } else if let Some(output) = self.claims.poll_output() {
                 self.claimed(output, now);
             } else {
-                return;
+                break;
             }
         }
+        // Shards are told one at a time where the news came before the answer. To act for them costs time for each task of
+        // the cluster, so it is done once for all.
+        self.take_won(now);
     }
 
     fn watched(&mut self, output: Watched, now: Now) {
@@ -414,14 +417,8 @@ impl NodeEngine {
         match output {
             Claimed::Persist { seq, op } => self.outputs.push_back(Output::Persist { part: Part::Claims, seq, op }),
             Claimed::ReadBack { seq, keys } => self.outputs.push_back(Output::Read { part: Part::Claims, seq, keys }),
-            Claimed::Owned { shards } => {
-                self.won.extend(shards);
-                self.take_won(now);
-            }
-            Claimed::Allocating { fence, revision } => {
-                self.won_allocator = Some((fence, revision));
-                self.take_won(now);
-            }
+            Claimed::Owned { shards } => self.won.extend(shards),
+            Claimed::Allocating { fence, revision } => self.won_allocator = Some((fence, revision)),
             Claimed::Lost { part: SharedPart::Shard(shard), .. } => self.lose_shard(shard, now),
             Claimed::Lost { part: SharedPart::Allocator, .. } => {
                 self.won_allocator = None;
@@ -430,7 +427,10 @@ impl NodeEngine {
                     self.tell_home_who_lives(now);
                 }
             }
-            Claimed::HandOver { shard, .. } => self.owner.handle(owner::Input::Drain { shard }, now),
+            Claimed::HandOver { shard, .. } => {
+                self.take_won(now);
+                self.owner.handle(owner::Input::Drain { shard }, now);
+            }
             Claimed::HandOverCancelled { shard } => self.owner.handle(owner::Input::Undrain { shard }, now),
             Claimed::Damaged { part } => {
                 let detail = format!("{part:?}: restore the store from a copy");
@@ -492,3 +492,6 @@ impl NodeEngine {
         self.outputs.push_back(Output::Note(Note { level, agent_id: None, framework_id: None, what, detail }));
     }
 }
+
+#[cfg(test)]
+mod tests;
