@@ -97,7 +97,9 @@ impl HomeEngine {
                 }
             }
         }
-        self.send_to_owner(reset.owner(), ToOwner::FenceFramework { framework: brief, home_fence });
+        // A home that knows its tasks asks only after those that it may have missed; a new one still gathers them all.
+        let shards = framework.fencing.is_none().then(|| reset.shards.clone());
+        self.send_to_owner(reset.owner(), ToOwner::FenceFramework { framework: brief, home_fence, shards });
         let (framework_id, shards) = (id.clone(), reset.shards.clone());
         self.send_to_owner(reset.owner(), ToOwner::VoidGrants { framework_id, home_fence, shards });
         for part in tasks.chunks(TASKS_PER_DECIDE_MAX) {

@@ -112,7 +112,7 @@ impl HomeEngine {
         let heartbeat_interval = self.config.heartbeat_interval;
         self.event(id, Event::Subscribed { framework_id: id.clone(), heartbeat_interval });
         self.heartbeat(id, now.mono, now);
-        self.send_to_owner(Target::AllOwners, ToOwner::FenceFramework { framework: brief, home_fence });
+        self.send_to_owner(Target::AllOwners, ToOwner::FenceFramework { framework: brief, home_fence, shards: None });
         self.send_demand(id);
         self.touch(id);
         if self.opening.remove(&connection) == Some(true) {

@@ -108,7 +108,10 @@ impl HomeEngine {
         self.rescind_roles(id, |role| !info.roles.contains(role));
         if old.brief() != info.brief() {
             // Under the fence that they know: by this they learn the capabilities.
-            self.send_to_owner(Target::AllOwners, ToOwner::FenceFramework { framework: info.brief(), home_fence });
+            self.send_to_owner(
+                Target::AllOwners,
+                ToOwner::FenceFramework { framework: info.brief(), home_fence, shards: None },
+            );
         }
         self.send_demand(id);
     }

@@ -123,6 +123,8 @@ pub enum ToOwner {
         framework: FrameworkBrief,
         /// The new fence.
         home_fence: Fence,
+        /// Tasks on agents of these shards are told, and their updates forwarded again; those of all shards when absent.
+        shards: Option<BTreeSet<ShardId>>,
     },
     /// From a home whose earlier orders to these agents may be lost (their shard has a new owner, or the link was down):
     /// as soon as the agent has reported under the owner's fence, each task that it does not have is told by

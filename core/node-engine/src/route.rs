@@ -141,7 +141,7 @@ impl NodeEngine {
     fn learn(&mut self, message: &NodeMessage, from: &NodeId, now: Now) {
         let holder = |fence| Holder { node: from.clone(), fence };
         match message {
-            NodeMessage::ToOwner(ToOwner::FenceFramework { framework, home_fence }) => {
+            NodeMessage::ToOwner(ToOwner::FenceFramework { framework, home_fence, .. }) => {
                 self.directory.hear_home(&framework.id, holder(*home_fence));
             }
             NodeMessage::ToAllocator(ToAllocator::Demand { info, home_fence, .. }) => {

@@ -208,7 +208,9 @@ impl OwnerEngine {
             ToOwner::Decide { framework_id, home_fence, tasks } => {
                 self.decide(&framework_id, home_fence, tasks, now);
             }
-            ToOwner::FenceFramework { framework, home_fence } => self.fence_framework(framework, home_fence),
+            ToOwner::FenceFramework { framework, home_fence, shards } => {
+                self.fence_framework(framework, home_fence, shards.as_ref());
+            }
             ToOwner::VoidGrants { framework_id, home_fence, shards } => {
                 self.void_grants_in(&framework_id, home_fence, &shards);
             }

@@ -114,7 +114,13 @@ impl OwnerEngine {
         self.frameworks.get(framework_id).is_some_and(|framework| framework.brief.capabilities.partition_aware)
     }
 
-    pub(crate) fn fence_framework(&mut self, brief: FrameworkBrief, home_fence: Fence) {
+    /// Takes the home's fence and tells it its tasks: of these shards, or of all. Cost: O(the framework's tasks).
+    pub(crate) fn fence_framework(
+        &mut self,
+        brief: FrameworkBrief,
+        home_fence: Fence,
+        shards: Option<&BTreeSet<ShardId>>,
+    ) {
         let framework_id = brief.id.clone();
         if self.removed.contains(&framework_id) {
             self.outbox.note(NoteLevel::Warn, None, "a home fenced a removed framework", format!("{framework_id}"));
@@ -129,7 +135,10 @@ impl OwnerEngine {
             return;
         }
         self.meet_framework(&brief);
-        let tasks = self.tasks.of(&framework_id);
+        let shard_count = self.config.shard_count;
+        let is_asked =
+            |agent_id: &AgentId| shards.is_none_or(|shards| shards.contains(&ShardId::of(agent_id, shard_count)));
+        let tasks = self.tasks.of_where(&framework_id, is_asked);
         let owner = self.config.node.clone();
         let answer =
             ToHome::FrameworkTasks { framework_id: framework_id.clone(), home_fence, owner, tasks: tasks.clone() };

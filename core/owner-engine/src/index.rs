@@ -39,8 +39,18 @@ impl TaskIndex {
 
     /// All tasks of a framework with their agents.
     pub(crate) fn of(&self, framework_id: &FrameworkId) -> Vec<(TaskId, AgentId)> {
+        self.of_where(framework_id, |_| true)
+    }
+
+    /// A framework's tasks on agents for which `is_wanted` holds.
+    pub(crate) fn of_where(
+        &self,
+        framework_id: &FrameworkId,
+        is_wanted: impl Fn(&AgentId) -> bool,
+    ) -> Vec<(TaskId, AgentId)> {
         let Some(tasks) = self.0.get(framework_id) else { return Vec::new() };
-        tasks.iter().flat_map(|(task, agents)| agents.iter().map(|agent| (task.clone(), agent.clone()))).collect()
+        let wanted = tasks.iter().flat_map(|(task, agents)| agents.iter().map(move |agent| (task, agent)));
+        wanted.filter(|(_, agent)| is_wanted(agent)).map(|(task, agent)| (task.clone(), agent.clone())).collect()
     }
 }
 

@@ -420,7 +420,7 @@ fn owner_text(message: &ToOwner) -> String {
             let agent = agent_id.as_ref().map_or("-", AgentId::as_str);
             short(format!("reconcile {} q{request} {task_id} {agent}", framework.id))
         }
-        ToOwner::FenceFramework { framework, home_fence } => {
+        ToOwner::FenceFramework { framework, home_fence, .. } => {
             short(format!("fence {} {}", framework.id, fence_text(home_fence)))
         }
         ToOwner::VoidGrants { framework_id, home_fence, shards } => {

@@ -218,7 +218,7 @@ impl Model {
                     self.nodes[at].unsettled.remove(&(id.clone(), task.id.clone()));
                 }
             }
-            NodeMessage::ToOwner(ToOwner::FenceFramework { framework, home_fence }) => {
+            NodeMessage::ToOwner(ToOwner::FenceFramework { framework, home_fence, .. }) => {
                 self.check_fence(at, &framework.id, home_fence, "fence")?;
                 self.nodes[at].fenced.push((framework.id, home_fence));
             }

@@ -24,7 +24,7 @@ fn removed(task: &str) -> ToHome {
 /// A world whose home has fenced and whose agent has not come yet.
 fn fenced(is_aware: bool) -> World {
     let mut world = World::new();
-    world.node(ToOwner::FenceFramework { framework: brief("f", is_aware), home_fence: HOME });
+    world.node(ToOwner::FenceFramework { framework: brief("f", is_aware), home_fence: HOME, shards: None });
     world
 }
 
@@ -133,7 +133,7 @@ fn an_unknown_agent_loses_its_tasks_and_another_owners_agent_is_not_ours_to_judg
 
 #[test]
 fn who_may_ask_and_what_voids_a_question() {
-    let fence = |home_fence| ToOwner::FenceFramework { framework: brief("f", true), home_fence };
+    let fence = |home_fence| ToOwner::FenceFramework { framework: brief("f", true), home_fence, shards: None };
     let remove = ToOwner::RemoveFramework { framework_id: fid("f"), home_fence: HOME };
     for (name, before, after, is_answered) in [
         ("the home", vec![], vec![], true),

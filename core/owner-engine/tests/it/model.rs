@@ -144,7 +144,7 @@ impl Cluster {
             }
             let home_fence = self.home.fences[&id];
             let framework = brief(framework, framework == "f0");
-            self.from_home.push_back(ToOwner::FenceFramework { framework, home_fence });
+            self.from_home.push_back(ToOwner::FenceFramework { framework, home_fence, shards: None });
             let shards = [ShardId(0)].into();
             self.from_home.push_back(ToOwner::VoidGrants { framework_id: id.clone(), home_fence, shards });
             let active = self.home.active.iter().filter(|(key, _)| key.0 == id);
@@ -376,8 +376,11 @@ impl Cluster {
         self.home.offers.retain(|offer| offer.framework_id != fid(framework));
         // What the old home had not sent is never sent; what of it is undecided, nobody tells without being asked.
         self.home.undecided.retain(|key| key.0 != fid(framework));
-        self.from_home
-            .push_back(ToOwner::FenceFramework { framework: brief(framework, framework == "f0"), home_fence });
+        self.from_home.push_back(ToOwner::FenceFramework {
+            framework: brief(framework, framework == "f0"),
+            home_fence,
+            shards: None,
+        });
     }
 
     pub(crate) fn remove_framework(&mut self, framework: &str) {

@@ -235,7 +235,7 @@ fn a_deposed_home_orders_nothing() {
     let agent = world.agent.clone();
     world.grants(vec![grant(1, "f", &agent, some(10, 10))]);
     let newer = Fence { epoch: 3, ..HOME };
-    let outputs = world.node(ToOwner::FenceFramework { framework: brief("f", true), home_fence: newer });
+    let outputs = world.node(ToOwner::FenceFramework { framework: brief("f", true), home_fence: newer, shards: None });
     assert_eq!((closed(&outputs).len(), closed(&outputs)[0].reason), (1, None));
     let outputs = world.order(&[1], vec![task("t", "f", &agent, some(10, 10))]);
     assert!(has_note(&outputs, "deposed home") && outputs.len() == 1, "{outputs:?}");

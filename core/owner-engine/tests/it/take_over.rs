@@ -37,7 +37,8 @@ fn a_home_older_than_the_store_says_is_not_obeyed() {
         let outputs = world.order(&[1], vec![task]);
         assert_eq!(orders(&outputs).len(), usize::from(is_obeyed), "case: {name}");
         assert_eq!(has_note(&outputs, "deposed home"), !is_obeyed, "case: {name}");
-        let outputs = world.node(ToOwner::FenceFramework { framework: brief("f", true), home_fence: HOME });
+        let outputs =
+            world.node(ToOwner::FenceFramework { framework: brief("f", true), home_fence: HOME, shards: None });
         assert_eq!(to_homes(&outputs).is_empty(), !is_obeyed, "case: {name}");
     }
 }
@@ -68,7 +69,8 @@ fn a_framework_of_the_store_hears_of_tasks_that_its_agents_bring() {
     let told = ToHome::FrameworkTasks { framework_id: fid("f"), home_fence: HOME, owner, tasks };
     assert!(to_homes(&outputs).contains(&told), "{outputs:?}");
     // One that was removed stays removed.
-    let outputs = world.node(ToOwner::FenceFramework { framework: brief("removed", true), home_fence: HOME });
+    let outputs =
+        world.node(ToOwner::FenceFramework { framework: brief("removed", true), home_fence: HOME, shards: None });
     assert!(has_note(&outputs, "fenced a removed framework"));
 }
 
@@ -117,7 +119,8 @@ fn a_home_that_fences_again_hears_everything_again_and_its_grants_stay() {
     world.says(FromAgent::Updates(vec![update(&running, TaskState::Running, TaskState::Running, uuid(1))]));
     world.grants(vec![grant(2, "f", &agent, some(1, 1)), grant(3, "g", &agent, some(1, 1))]);
     for (name, is_aware) in [("the same", true), ("another capability", false), ("as before", true)] {
-        let outputs = world.node(ToOwner::FenceFramework { framework: brief("f", is_aware), home_fence: HOME });
+        let outputs =
+            world.node(ToOwner::FenceFramework { framework: brief("f", is_aware), home_fence: HOME, shards: None });
         assert_eq!(closed(&outputs), [], "case: {name}");
         let [ToHome::FrameworkTasks { tasks, .. }, ToHome::Update(status)] = &to_homes(&outputs)[..] else {
             panic!("{outputs:?}")
@@ -163,7 +166,7 @@ fn a_newer_home_keeps_the_grants_that_were_made_for_it() {
     let newer = Fence { epoch: HOME.epoch + 1, ..HOME };
     let made_for_it = muster_model::offer::Grant { home_fence: newer, ..grant(2, "f", &agent, some(1, 1)) };
     world.grants(vec![grant(1, "f", &agent, some(1, 1)), made_for_it]);
-    let outputs = world.node(ToOwner::FenceFramework { framework: brief("f", true), home_fence: newer });
+    let outputs = world.node(ToOwner::FenceFramework { framework: brief("f", true), home_fence: newer, shards: None });
     let ends: Vec<_> = closed(&outputs).iter().map(|it| (it.offer_id, it.reason)).collect();
     assert_eq!(ends, [(oid(1), None)]);
 }

@@ -61,7 +61,7 @@ fn the_store_is_asked_in_the_shards_name_before_anybody_sees_it() {
 #[test]
 fn frameworks_that_are_not_aware_hear_lost_and_see_the_task_run_again() {
     let mut world = World::connected();
-    world.node(ToOwner::FenceFramework { framework: brief("f", false), home_fence: HOME });
+    world.node(ToOwner::FenceFramework { framework: brief("f", false), home_fence: HOME, shards: None });
     let agent = world.agent.clone();
     let task = task("t", "f", &agent, some(1000, 100));
     world.grants(vec![grant(1, "f", &agent, some(1000, 100))]);

@@ -101,7 +101,7 @@ fn a_new_home_learns_the_tasks_and_gets_pending_updates_at_once() {
     let task = world.launch("t");
     world.says(FromAgent::Updates(vec![update(&task, TaskState::Running, TaskState::Running, uuid(1))]));
     let newer = Fence { epoch: 3, ..HOME };
-    let outputs = world.node(ToOwner::FenceFramework { framework: brief("f", true), home_fence: newer });
+    let outputs = world.node(ToOwner::FenceFramework { framework: brief("f", true), home_fence: newer, shards: None });
     let messages = to_homes(&outputs);
     assert!(matches!(&messages[0], ToHome::FrameworkTasks { home_fence, tasks, .. }
         if *home_fence == newer && *tasks == [(tid("t"), aid("a"))]));
@@ -111,9 +111,29 @@ fn a_new_home_learns_the_tasks_and_gets_pending_updates_at_once() {
 }
 
 #[test]
+fn a_home_that_missed_a_shard_is_told_of_that_one_alone() {
+    let mut world = World::connected();
+    let task = world.launch("t");
+    world.says(FromAgent::Updates(vec![update(&task, TaskState::Running, TaskState::Running, uuid(1))]));
+    let (there, elsewhere) = (ShardId(0), ShardId(9));
+    for (name, shards, tasks, updates) in
+        [("its shard", vec![elsewhere, there], 1, 1), ("another", vec![elsewhere], 0, 0), ("none", vec![], 0, 0)]
+    {
+        let shards = Some(shards.into_iter().collect());
+        let outputs = world.node(ToOwner::FenceFramework { framework: brief("f", true), home_fence: HOME, shards });
+        let messages = to_homes(&outputs);
+        assert!(
+            matches!(&messages[0], ToHome::FrameworkTasks { tasks: told, .. } if told.len() == tasks),
+            "case: {name}: {messages:?}"
+        );
+        assert_eq!(messages.len() - 1, updates, "case: {name}: {messages:?}");
+    }
+}
+
+#[test]
 fn an_agent_that_comes_tells_the_home_its_tasks_and_pending_updates() {
     let mut world = World::new();
-    world.node(ToOwner::FenceFramework { framework: brief("f", true), home_fence: HOME });
+    world.node(ToOwner::FenceFramework { framework: brief("f", true), home_fence: HOME, shards: None });
     let agent = world.agent.clone();
     let old = task("old", "f", &agent, some(1000, 1000));
     let pending = update(&old, TaskState::Running, TaskState::Running, uuid(3)).status;
@@ -180,6 +200,7 @@ fn a_removed_frameworks_tasks_are_shut_down_when_they_turn_up() {
 #[test]
 fn a_framework_without_fences_of_ours_is_ignored_when_it_was_removed() {
     let mut world = World::new();
-    let outputs = world.node(ToOwner::FenceFramework { framework: brief("removed", true), home_fence: HOME });
+    let outputs =
+        world.node(ToOwner::FenceFramework { framework: brief("removed", true), home_fence: HOME, shards: None });
     assert!(has_note(&outputs, "removed framework") && outputs.len() == 1);
 }

@@ -178,7 +178,11 @@ impl World {
     pub(crate) fn connected() -> Self {
         let mut world = Self::new();
         world.connect();
-        world.handle(Input::FromNode(ToOwner::FenceFramework { framework: brief("f", true), home_fence: HOME }));
+        world.handle(Input::FromNode(ToOwner::FenceFramework {
+            framework: brief("f", true),
+            home_fence: HOME,
+            shards: None,
+        }));
         world
     }
 

@@ -55,7 +55,7 @@ mirror_enum!(ToOwner<'m>, ArchivedToOwner = muster_model::node_message::ToOwner 
         task_id: TaskId<'m>,
         agent_id: Option<AgentId<'m>>,
     },
-    FenceFramework { framework: FrameworkBrief<'m>, home_fence: Fence },
+    FenceFramework { framework: FrameworkBrief<'m>, home_fence: Fence, shards: Option<Set<ShardId>> },
     Decide { framework_id: FrameworkId<'m>, home_fence: Fence, tasks: Vec<(TaskId<'m>, AgentId<'m>)> },
     RemoveFramework { framework_id: FrameworkId<'m>, home_fence: Fence },
     Grants { allocator_fence: Fence, grants: Vec<Grant<'m>> },

@@ -95,7 +95,15 @@ fn to_owner() -> Vec<(&'static str, ToOwner)> {
                 agent_id: Some(agent_id()),
             },
         ),
-        ("fence-framework", ToOwner::FenceFramework { framework: framework(), home_fence: h }),
+        ("fence-framework", ToOwner::FenceFramework { framework: framework(), home_fence: h, shards: None }),
+        (
+            "fence-framework-there",
+            ToOwner::FenceFramework {
+                framework: framework(),
+                home_fence: h,
+                shards: Some([muster_model::ShardId(7), muster_model::ShardId(8)].into()),
+            },
+        ),
         ("decide", ToOwner::Decide { framework_id: f.clone(), home_fence: h, tasks: vec![(task_id(), agent_id())] }),
         ("remove-framework", ToOwner::RemoveFramework { framework_id: f.clone(), home_fence: h }),
         ("grants", ToOwner::Grants { allocator_fence, grants: vec![grant(), grant()] }),
