@@ -402,6 +402,9 @@ impl Resources {
             self.clone_from(other);
             return Ok(());
         }
+        if self.change_scalars(other, |mine, theirs| Some(mine.plus(theirs))) {
+            return Ok(());
+        }
         let mut sum = self.entries().to_vec();
         for entry in other {
             join(&mut sum, entry.clone())?;
@@ -412,6 +415,10 @@ impl Resources {
 
     /// Takes `other` away. Errors: something of it is not there; then nothing has changed.
     pub fn subtract(&mut self, other: &Self) -> Result<(), ResourceError> {
+        let is_more = |mine: Milli, theirs| mine.checked_sub(theirs).filter(|rest| *rest > Milli::ZERO);
+        if self.change_scalars(other, is_more) {
+            return Ok(());
+        }
         let mut rest = self.entries().to_vec();
         for entry in other {
             let not_enough = |held: alloc::string::String| ResourceError::NotEnough {
@@ -430,6 +437,30 @@ impl Resources {
         }
         *self = Self::of(rest);
         Ok(())
+    }
+
+    /// Changes the entries in place if nobody shares them, all of `other` are scalars that are here too, and `change` has
+    /// an amount for each that is not nothing. Nothing has changed otherwise.
+    fn change_scalars(&mut self, other: &Self, change: impl Fn(Milli, Milli) -> Option<Milli>) -> bool {
+        let Some(entries) = self.0.as_mut().and_then(Arc::get_mut) else { return false };
+        let changed = |entries: &[Resource], entry: &Resource| {
+            let index = position(entries, &entry.key).ok()?;
+            match (&entries.get(index)?.value, &entry.value) {
+                (Value::Scalar(mine), Value::Scalar(theirs)) => Some((index, change(*mine, *theirs)?)),
+                (Value::Scalar(_) | Value::Ranges(_) | Value::Set(_), _) => None,
+            }
+        };
+        if !other.iter().all(|entry| changed(entries, entry).is_some()) {
+            return false;
+        }
+        for entry in other {
+            if let Some((index, amount)) = changed(entries, entry)
+                && let Some(mine) = entries.get_mut(index)
+            {
+                mine.value = Value::Scalar(amount);
+            }
+        }
+        true
     }
 
     /// Whether all of `other` is in it.
@@ -560,6 +591,27 @@ mod tests {
         assert!(matches!(have.subtract(&needed), Err(ResourceError::NotEnough { name: ResourceName::Mem, .. })));
         assert_eq!(have, before);
         assert!(!have.contains(&needed));
+    }
+
+    #[test]
+    fn clones_that_share_entries_change_alone() {
+        let mut have = Resources::basic(Milli(3000), Milli(1000), Milli(0));
+        for shared in [true, false] {
+            let before = shared.then(|| have.clone());
+            have.subtract(&Resources::basic(Milli(1000), Milli(0), Milli(0))).unwrap();
+            have.add(&Resources::basic(Milli(0), Milli(5), Milli(0))).unwrap();
+            if let Some(before) = before {
+                assert_eq!(before, Resources::basic(Milli(3000), Milli(1000), Milli(0)));
+            }
+        }
+        assert_eq!(have, Resources::basic(Milli(1000), Milli(1010), Milli(0)));
+        // Not in place: what is used up is no entry any more, and what is new becomes one.
+        have.subtract(&Resources::basic(Milli(1000), Milli(0), Milli(0))).unwrap();
+        have.add(&Resources::basic(Milli(0), Milli(0), Milli(7))).unwrap();
+        assert_eq!(have, Resources::basic(Milli(0), Milli(1010), Milli(7)));
+        assert_eq!(have.iter().count(), 2);
+        assert!(have.subtract(&Resources::basic(Milli(0), Milli(1), Milli(8))).is_err());
+        assert_eq!(have, Resources::basic(Milli(0), Milli(1010), Milli(7)), "nothing half done");
     }
 
     #[test]
