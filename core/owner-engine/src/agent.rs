@@ -91,6 +91,8 @@ pub(crate) struct Agent {
     /// Its shard is about to be handed over: nothing new is ordered or granted on it.
     pub(crate) is_draining: bool,
     pub(crate) ratchet: Option<Ratchet>,
+    /// The session began with an older token than was given last: it is another machine, or its disk was set back.
+    pub(crate) is_token_old: bool,
     /// Where the agent's journal was seen at the latest.
     pub(crate) journal_seen: u64,
     /// Why nothing is launched on it until an operator decides.
@@ -134,6 +136,7 @@ impl Agent {
             undecided: BTreeMap::new(),
             is_draining: false,
             ratchet: None,
+            is_token_old: false,
             journal_seen: 0,
             doubt: None,
             is_returning: false,
@@ -197,6 +200,12 @@ impl Agent {
         self.flight.insert(sequence, Flight { what, is_resent: false });
         self.send_flight(sequence, outbox);
         sequence
+    }
+
+    /// Whether a launch that is in flight when a session begins goes out again. What a disk has forgotten may have run, and
+    /// what a copy of the machine was sent runs there.
+    pub(crate) fn may_resend_launches(&self) -> bool {
+        self.doubt.is_none() && !self.is_token_old
     }
 
     /// The number that the next order will get.

@@ -155,6 +155,7 @@ impl OwnerEngine {
     fn rebuild(&mut self, agent_id: &AgentId, picture: Picture, occasion: Occasion, now: Now) -> Findings {
         let mut findings = Findings::default();
         let Some(agent) = self.agents.get_mut(agent_id) else { return findings };
+        let is_resent = occasion == Occasion::Asked || agent.may_resend_launches();
         let mut before = core::mem::take(&mut agent.tasks);
         let was_ending = core::mem::take(&mut agent.ending);
         agent.book.release_all();
@@ -198,7 +199,7 @@ impl OwnerEngine {
         }
         for (key, entry) in before {
             let is_on_its_way = entry.order.is_some_and(|sequence| agent.flight.contains_key(&sequence));
-            if is_on_its_way && !entry.state().is_terminal() {
+            if is_resent && is_on_its_way && !entry.state().is_terminal() {
                 let task = &entry.view.task;
                 agent.book.hold(key.clone(), task.role.clone(), task.resources.clone());
             } else {
@@ -216,7 +217,7 @@ impl OwnerEngine {
                 OrderKind::Launch { .. } | OrderKind::Kill { .. } => None,
             })
             .collect();
-        for flight in agent.flight.values() {
+        for flight in agent.flight.values().filter(|_| is_resent) {
             let OrderKind::Launch { framework, tasks } = &flight.what else { continue };
             for task in tasks {
                 let key = (task.framework_id.clone(), task.id.clone());
@@ -322,8 +323,10 @@ impl OwnerEngine {
     /// Sends again, in order, what was sent under this fence and is not known to be taken.
     fn resend_orders(&mut self, agent_id: &AgentId) {
         let Some(agent) = self.agents.get_mut(agent_id) else { return };
+        let may_resend_launches = agent.may_resend_launches();
         let Agent { flight, tasks, ending, .. } = agent;
         flight.retain(|sequence, flight| match &flight.what {
+            OrderKind::Launch { .. } if !may_resend_launches => false,
             OrderKind::Launch { tasks: launched, .. } => {
                 launched.is_empty()
                     || launched.iter().any(|task| {

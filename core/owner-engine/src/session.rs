@@ -220,7 +220,9 @@ impl OwnerEngine {
         let next_token = Uuid::from_random(self.rng.bytes16());
         self.unwatch(agent_id);
         let Some(agent) = self.agents.get_mut(agent_id) else { return };
-        if let Some(ratchet) = agent.ratchet.as_ref().filter(|ratchet| !ratchet.accepts(hello.ratchet_token)) {
+        let unlike = agent.ratchet.as_ref().filter(|ratchet| !ratchet.accepts(hello.ratchet_token));
+        agent.is_token_old = unlike.is_some();
+        if let Some(ratchet) = unlike {
             let detail = format!("token {:?} shown, {} was given last", hello.ratchet_token, ratchet.given);
             self.outbox.note(NoteLevel::Warn, Some(agent_id), "an agent came back with an older token", detail);
         }

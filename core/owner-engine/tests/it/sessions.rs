@@ -6,6 +6,8 @@ use muster_model::fence::Fence;
 use muster_model::node_message::*;
 use muster_model::offer::RescindReason;
 use muster_model::record::Admission;
+use muster_model::status::TaskStatus;
+use muster_model::task::TaskState;
 use muster_model::view::Presence;
 use muster_model::*;
 use muster_owner_engine::io::*;
@@ -158,6 +160,35 @@ fn a_journal_behind_what_was_seen_launches_nothing_until_an_operator_decides() {
 }
 
 #[test]
+fn a_launch_in_flight_is_sent_again_only_to_the_same_machine_with_the_same_disk() {
+    for (name, journal_position, has_token, order_count, dropped) in [
+        ("as it was", 100, true, 1, vec![]),
+        ("a shorter journal", 50, true, 0, vec!["t"]),
+        ("an older token", 100, false, 0, vec!["t"]),
+    ] {
+        let mut world = World::connected();
+        world.launch("t");
+        world.close();
+        let again = world.hello_again();
+        let ratchet_token = again.ratchet_token.filter(|_| has_token);
+        world.open(Hello { journal_position, ratchet_token, ..again });
+        let outputs = world.says(FromAgent::Picture(picture(Vec::new())));
+        let is_dropped = |status: &&TaskStatus| status.state == TaskState::Dropped;
+        let told: Vec<String> = statuses(&outputs).iter().filter(is_dropped).map(|it| it.task_id.to_string()).collect();
+        // It may run on the first machine, or may have run in the time that the disk forgot.
+        assert_eq!(
+            (orders(&outputs).len(), told),
+            (order_count, dropped.into_iter().map(String::from).collect()),
+            "case: {name}"
+        );
+        // The next launch goes out under the next number.
+        if journal_position == 100 {
+            world.launch("next");
+        }
+    }
+}
+
+#[test]
 fn a_lost_session_voids_grants_and_changes_no_task() {
     let mut world = World::connected();
     let task = world.launch("t");
@@ -175,7 +206,7 @@ fn a_lost_session_voids_grants_and_changes_no_task() {
     // Twice is once.
     assert!(world.close().is_empty());
     let key = (fid("f"), task.id.clone());
-    assert_eq!(world.owner.view().agents[&agent].tasks[&key].state, muster_model::task::TaskState::Staging);
+    assert_eq!(world.owner.view().agents[&agent].tasks[&key].state, TaskState::Staging);
 }
 
 #[test]
