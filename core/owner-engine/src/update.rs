@@ -40,6 +40,12 @@ impl OwnerEngine {
         let Some(agent) = self.agents.get_mut(agent_id) else { return };
         if agent.is_acknowledged(&key, uuid) {
             agent.send_acknowledgement(&key, uuid, &mut self.outbox);
+            // A disk that was set back brought the task back with an earlier state, and comes to its end again. One of the
+            // same id whose order is on its way is another.
+            let is_back = agent.tasks.get(&key).is_some_and(|entry| entry.order.is_none());
+            if status.state.is_terminal() && is_back {
+                self.let_go(key, agent_id);
+            }
             return;
         }
         if self.removed.contains(&key.0) {
@@ -116,18 +122,24 @@ impl OwnerEngine {
         let state = entry.pending.take().map_or(TaskState::Staging, |status| status.state);
         entry.happened(now.wall, format!("{} acknowledged", state.as_str()));
         self.shown.touch(agent_id);
+        agent.remember_acknowledged(&key, uuid);
         if state.is_terminal() {
-            self.tasks.remove(&key, agent_id);
-            if let Some(entry) = agent.tasks.remove(&key) {
-                self.shown.complete(entry.view);
-            }
-            agent.kills.remove(&key);
-            agent.remember_acknowledged(&key, uuid);
-            let (framework_id, task_id) = key.clone();
-            self.outbox.home(&key.0, ToHome::TaskRemoved { framework_id, task_id });
-        } else {
-            agent.remember_acknowledged(&key, uuid);
+            self.let_go(key, agent_id);
         }
+    }
+
+    /// The framework has a task's end: only readers see it any more.
+    fn let_go(&mut self, key: TaskKey, agent_id: &AgentId) {
+        self.free(&key, agent_id);
+        self.tasks.remove(&key, agent_id);
+        let Some(agent) = self.agents.get_mut(agent_id) else { return };
+        agent.kills.remove(&key);
+        if let Some(entry) = agent.tasks.remove(&key) {
+            self.shown.complete(entry.view);
+        }
+        self.shown.touch(agent_id);
+        let (framework_id, task_id) = key.clone();
+        self.outbox.home(&key.0, ToHome::TaskRemoved { framework_id, task_id });
     }
 
     /// Frees what a task of a removed framework held: it has ended.

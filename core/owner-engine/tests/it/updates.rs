@@ -70,6 +70,30 @@ fn an_acknowledged_end_in_a_picture_brings_no_task_back() {
 }
 
 #[test]
+fn a_disk_that_was_set_back_brings_no_ended_task_back_for_good() {
+    let mut world = World::connected();
+    let task = world.launch("t");
+    world.taken(1);
+    let running = update(&task, TaskState::Running, TaskState::Running, uuid(9));
+    let finished = update(&task, TaskState::Finished, TaskState::Finished, uuid(10));
+    for told in [&running, &finished] {
+        world.says(FromAgent::Updates(vec![told.clone()]));
+        world.acknowledge(&task, told.status.uuid.unwrap());
+    }
+    world.close();
+    let hello = world.hello_again();
+    world.open(hello);
+    let reported = PictureTask { pending: Some(running.status), ..picture_task(&task, TaskState::Finished) };
+    world.says(FromAgent::Picture(picture(vec![reported])));
+    assert_eq!(world.owner.view().agents[&task.agent_id].tasks.len(), 1);
+    let outputs = world.says(FromAgent::Updates(vec![finished]));
+    assert_eq!(acknowledged(&outputs), [uuid(10)]);
+    assert!(statuses(&outputs).is_empty(), "the framework has heard its end");
+    let view = world.owner.view();
+    assert!(view.agents[&task.agent_id].tasks.is_empty() && view.agents[&task.agent_id].used.is_empty());
+}
+
+#[test]
 fn a_terminal_state_stays() {
     let mut world = World::connected();
     let task = world.launch("t");
