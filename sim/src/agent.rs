@@ -64,8 +64,25 @@ pub struct Machine {
     pub updates: BTreeMap<TaskId, Vec<Uuid>>,
     /// How often a task was ever started here.
     pub starts: BTreeMap<(FrameworkId, TaskId), u32>,
+    /// A copy of its disk as it once was.
+    pub copy: Option<DiskCopy>,
+    /// It shares its identity with a copy, or is one.
+    pub is_cloned: bool,
+    /// Its disk was set back once.
+    pub was_rolled_back: bool,
+    /// An operator has taken it away for good.
+    pub is_removed: bool,
     boot_id: Uuid,
     rng: Rng,
+}
+
+/// What an agent's disk held for good at some moment.
+#[derive(Debug, Clone)]
+pub struct DiskCopy {
+    /// How many entries the journal had.
+    pub journal_length: usize,
+    /// The identity file.
+    pub identity: IdentityRecord,
 }
 
 impl Machine {
@@ -93,9 +110,46 @@ impl Machine {
             highest_fence: Fence::default(),
             updates: BTreeMap::new(),
             starts: BTreeMap::new(),
+            copy: None,
+            is_cloned: false,
+            was_rolled_back: false,
+            is_removed: false,
             boot_id,
             rng,
         }
+    }
+
+    /// A second machine with this one's disk: nothing runs on it, and it was booted by itself.
+    pub fn cloned(&mut self) -> Self {
+        self.is_cloned = true;
+        let rng = Rng::new(self.rng.next_u64());
+        Self {
+            journal: self.journal.clone(),
+            identity: self.identity.clone(),
+            entries: self.entries.clone(),
+            highest_fence: self.identity.highest_fence,
+            is_cloned: true,
+            ..Self::new(self.id.clone(), self.info.clone(), &rng)
+        }
+    }
+
+    /// Whether people have done something to it that lets less hold.
+    pub fn is_damaged(&self) -> bool {
+        self.is_cloned || self.was_rolled_back
+    }
+
+    /// Takes a copy of the disk.
+    pub fn copy_disk(&mut self) {
+        self.copy = Some(DiskCopy { journal_length: self.journal.len(), identity: self.identity.clone() });
+    }
+
+    /// Sets the disk back to its copy. The agent must be down.
+    pub fn roll_back(&mut self, copy: DiskCopy) {
+        self.was_rolled_back = true;
+        self.journal.truncate(copy.journal_length);
+        self.identity = copy.identity;
+        // What it forgot it may not be blamed for.
+        self.highest_fence = self.identity.highest_fence;
     }
 
     /// Starts the agent: it reads its disk and finds its containers.

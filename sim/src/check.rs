@@ -2,13 +2,13 @@
 
 use crate::agent::{Container, Machine, Process};
 use crate::framework::Framework;
-use crate::world::{SHARD_COUNT, World};
+use crate::world::{Damage, SHARD_COUNT, World};
 use muster_model::fence::Fence;
 use muster_model::record::{IdentityRecord, JournalEntry};
 use muster_model::resource::Resources;
 use muster_model::status::TaskStatus;
-use muster_model::task::TaskState;
-use muster_model::{AgentId, Duration, OfferId, ShardId, TaskId};
+use muster_model::task::{Task, TaskState};
+use muster_model::{AgentId, Duration, OfferId, ShardId, TaskId, Uuid};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How long a node that runs may not know that a shard is its own.
@@ -26,7 +26,7 @@ pub fn after_step(world: &mut World) {
     }
     for framework in &world.frameworks {
         for (task_id, known) in &framework.tasks {
-            states_in_order(task_id.as_str(), &known.states, &replay);
+            states_in_order(world, task_id, &known.states, &replay);
         }
     }
     // The picture is rebuilt on demand: looking at each step would only test the view.
@@ -76,12 +76,13 @@ pub fn s2_a_fence_is_the_stores(machine: &Machine, identity: &IdentityRecord, is
 /// S4, promise 3: an update that a framework hears, and acknowledges, is on its agent's disk.
 pub fn s4_what_is_told_was_journalled(world: &World, status: &TaskStatus) {
     let (Some(uuid), Some(agent_id)) = (status.uuid, &status.agent_id) else { return };
-    let Some(machine) = world.machines.iter().find(|machine| machine.id == *agent_id) else { return };
-    let is_there = machine.updates.get(&status.task_id).is_some_and(|synced| synced.contains(&uuid));
+    // An agent and its copies speak with one name.
+    let has = |machine: &Machine| machine.updates.get(&status.task_id).is_some_and(|synced| synced.contains(&uuid));
+    let is_there = world.machines.iter().any(|machine| machine.id == *agent_id && has(machine));
     assert!(
         is_there,
-        "sim: {} told {:?} of {}, which its disk does not have at step {} — replay with seed {:#x}",
-        machine.id, status.state, status.task_id, world.steps, world.seed
+        "sim: {agent_id} told {:?} of {}, which its disk does not have at step {} — replay with seed {:#x}",
+        status.state, status.task_id, world.steps, world.seed
     );
 }
 
@@ -91,19 +92,33 @@ fn s4_updates_come_in_order(world: &World, replay: &str) {
         if known.heard.is_empty() {
             continue;
         }
-        let synced = world.machines.iter().find_map(|machine| machine.updates.get(task_id));
-        let is_prefix = synced.is_some_and(|synced| synced.starts_with(&known.heard));
+        let machine = world.machines.iter().find(|machine| machine.updates.contains_key(task_id));
+        let synced = machine.and_then(|machine| machine.updates.get(task_id));
+        let is_prefix = synced.is_some_and(|synced| match machine {
+            Some(machine) if machine.is_cloned => true,
+            // What it forgot was perhaps never told, and is told again under another number.
+            Some(machine) if machine.was_rolled_back => is_part_in_order(&known.heard, synced),
+            Some(_) | None => synced.starts_with(&known.heard),
+        });
         assert!(is_prefix, "sim: {task_id}: heard {:?} of {synced:?} {replay}", known.heard);
     }
 }
 
-/// S5, promise 1: a task is started at most once, wherever.
+fn is_part_in_order(part: &[Uuid], whole: &[Uuid]) -> bool {
+    let mut rest = whole.iter();
+    part.iter().all(|uuid| rest.any(|other| other == uuid))
+}
+
+/// S5, promise 1: a task is started at most once, wherever. A copy of a machine may start what the first one did: nobody
+/// can tell the two apart while they take turns.
 fn s5_a_task_is_started_once(world: &World, replay: &str) {
     let mut started = BTreeMap::new();
     for machine in &world.machines {
         for (key, count) in &machine.starts {
-            let sum = started.entry(key).or_insert(0_u32);
-            *sum += count;
+            let copies = machine.is_cloned.then_some(&machine.id);
+            let (sum, first) = started.entry(key).or_insert((0_u32, copies));
+            let is_copy_of_it = copies.is_some() && *first == copies;
+            *sum = if is_copy_of_it { *count } else { *sum + count };
             assert!(*sum <= 1, "sim: {} of {} was started twice, last on {} {replay}", key.1, key.0, machine.id);
         }
     }
@@ -115,9 +130,14 @@ pub fn p2_nothing_is_killed_unasked(asked: &BTreeSet<TaskId>, container: &Contai
     assert!(asked.contains(task_id), "sim: {task_id} is killed though nobody asked for it {replay}");
 }
 
-/// S1 in the book: used + offered never passes the total.
+/// S1 in the book: used + offered never passes the total. Where a disk was set back or a machine copied, the owner may
+/// know of more than fits for a moment: then nothing is offered.
 fn s1_what_is_offered_and_used_fits_the_agent(world: &mut World, replay: &str) {
     for agent in world.owner_views().iter().flat_map(|view| view.agents.values()) {
+        let is_damaged = |machine: &Machine| machine.id == agent.id && machine.is_damaged();
+        if agent.offered.is_empty() && world.machines.iter().any(is_damaged) {
+            continue;
+        }
         let mut free: Resources = agent.info.total.clone();
         for amount in agent.used.values().chain(agent.offered.values().map(|(_, _, amount)| amount)) {
             let taken = free.subtract(amount);
@@ -148,21 +168,43 @@ fn s3_the_named_owner_acts(world: &mut World, replay: &str) {
     }
 }
 
-/// A framework never hears that a task lives after it heard by update that it ended for good.
-fn states_in_order(task_id: &str, states: &[TaskState], replay: &str) {
+/// A framework never hears that a task lives after it heard by update that it ended for good; but a disk that was
+/// set back tells again what it remembers, and a copy what it knows.
+fn states_in_order(world: &World, task_id: &TaskId, states: &[TaskState], replay: &str) {
     let certain = |state: &TaskState| {
         matches!(
             state,
             TaskState::Finished | TaskState::Failed | TaskState::Killed | TaskState::Error | TaskState::Dropped
         )
     };
-    if let Some(end) = states.iter().position(certain) {
-        let later = states.get(end + 1..).unwrap_or_default();
-        assert!(
-            later.iter().all(|state| matches!(state, TaskState::Lost | TaskState::Gone | TaskState::Unknown)),
-            "sim: {task_id} went on after its end: {states:?} {replay}"
-        );
+    let vague = |state: &TaskState| matches!(state, TaskState::Lost | TaskState::Gone | TaskState::Unknown);
+    let Some(end) = states.iter().position(certain) else { return };
+    let later = states.get(end + 1..).unwrap_or_default();
+    // A reconciliation may tell the same end again, once a restarted agent has shown it anew.
+    if later.iter().all(|state| vague(state) || Some(state) == states.get(end)) {
+        return;
     }
+    let mut machines = world.machines.iter().filter(|machine| machine.updates.contains_key(task_id));
+    let is_told_again = machines.next().is_some_and(Machine::is_damaged);
+    assert!(is_told_again, "sim: {task_id} went on after its end: {states:?} {replay}");
+}
+
+/// An agent that came back with an older journal than its owner has seen launches nothing under that owner until an
+/// operator has looked: what it forgot may run, or have run.
+pub fn nothing_is_launched_in_doubt(machine: &Machine, damage: &Damage, task: &Task, replay: &str) {
+    let key = (machine.id.clone(), machine.identity.highest_fence);
+    // What a copy was ordered before the doubt is on its way.
+    let is_in_doubt = !machine.is_cloned && damage.doubted.contains(&key);
+    assert!(!is_in_doubt, "sim: {} starts {} though its disk is older than it was {replay}", machine.id, task.id);
+}
+
+/// S5 on one machine, whatever was done to its disk: no task lives there twice.
+pub fn s5_one_container_of_a_task_lives(machine: &Machine, task: &Task, replay: &str) {
+    let is_double = machine.containers.values().any(|other| {
+        let is_same = other.task.id == task.id && other.task.framework_id == task.framework_id;
+        is_same && !matches!(other.process, Process::Ended(_))
+    });
+    assert!(!is_double, "sim: {} of {} lives twice on {} {replay}", task.id, task.framework_id, machine.id);
 }
 
 /// Once faults have stopped and time has passed: every task that was asked for has ended, and nothing is left over.
@@ -194,7 +236,8 @@ pub fn at_rest(world: &mut World) -> Result<(), String> {
             return Err(format!("{} keeps {:?}", machine.id, machine.containers.keys()));
         }
     }
-    for (task_id, synced) in world.machines.iter().flat_map(|machine| &machine.updates) {
+    let whole = world.machines.iter().filter(|machine| !machine.is_damaged());
+    for (task_id, synced) in whole.flat_map(|machine| &machine.updates) {
         let heard =
             world.frameworks.iter().find_map(|framework| framework.tasks.get(task_id)).map(|known| &known.heard);
         if heard != Some(synced) {
@@ -203,8 +246,9 @@ pub fn at_rest(world: &mut World) -> Result<(), String> {
     }
     let views = world.owner_views();
     let seen: usize = views.iter().map(|view| view.agents.len()).sum();
-    if seen != world.machines.len() {
-        return Err(format!("{} machines, but owners have {seen}: each has one owner", world.machines.len()));
+    let count = world.machines.iter().filter(|machine| !machine.is_removed).count();
+    if seen != count {
+        return Err(format!("{count} machines, but owners have {seen}: each has one owner"));
     }
     for agent in views.iter().flat_map(|view| view.agents.values()) {
         if !agent.used.values().all(Resources::is_empty) {

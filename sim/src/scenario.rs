@@ -102,6 +102,15 @@ impl Scenario {
                 .map_or(Faults::NONE, |(fault, _, rate)| Faults::only(*fault, rate * 4)),
             _ => Faults::some(),
         };
+        // Drawn by itself: recorded seeds keep their worlds.
+        let mut rng = Rng::new(seed).fork("damage");
+        let [(clone, _, clones), (rollback, _, rollbacks)] = Fault::DAMAGE;
+        let faults = match rng.below(8) {
+            0 => faults.and(clone, clones),
+            1 => faults.and(rollback, rollbacks),
+            2 => faults.and(clone, clones).and(rollback, rollbacks),
+            _ => faults,
+        };
         Self { seed, nodes, agents, frameworks, faults, steps, traced: 0..0 }
     }
 

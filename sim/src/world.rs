@@ -3,10 +3,12 @@
 //! Time moves to the next thing that happens; every delay, loss and crash is drawn from the seed.
 
 mod clients;
+mod damage;
 mod faults;
 mod machines;
 mod node;
 mod perform;
+mod sessions;
 
 use crate::agent::{Container, Machine, Process, end_of};
 use crate::check;
@@ -38,10 +40,10 @@ pub(crate) const SHARD_COUNT: u16 = 8;
 /// What clocks on walls show when the world begins, in microseconds: some clocks are set back by hours.
 const WALL_START: u64 = 1_700_000_000_000_000;
 
+pub use damage::Damage;
 pub use faults::{Fault, Faults, Sabotage};
 
 /// Something on its way.
-#[expect(clippy::large_enum_variant, reason = "a few hundred lie in the queue of a world")]
 enum Coming {
     ToNode {
         session: SessionId,
@@ -109,6 +111,13 @@ enum Coming {
     SessionCloses {
         session: SessionId,
     },
+    CopyRemoved {
+        machine: usize,
+    },
+    OperatorLooks {
+        agent_id: AgentId,
+        is_stopped: bool,
+    },
     StoreBack,
     FrameworkSubscribes {
         framework: usize,
@@ -142,6 +151,7 @@ enum Synced {
 }
 
 /// Something on its way to a node.
+#[expect(clippy::large_enum_variant, reason = "a few hundred lie in the queue of a world")]
 enum ForNode {
     Input(Input),
     Load,
@@ -171,6 +181,8 @@ pub struct World {
     /// The store takes nothing before this moment.
     store_full_until: u64,
     traps: Traps,
+    /// What copies of agents and old disks have done.
+    pub damage: Damage,
     /// A mistake of the shells; none unless a test wants to see it found.
     pub sabotage: Option<Sabotage>,
     /// Fences that the store has ever given, by shard.
@@ -231,6 +243,7 @@ impl World {
             is_store_away: false,
             store_full_until: 0,
             traps: Traps::default(),
+            damage: Damage::default(),
             sabotage: None,
             given: BTreeSet::new(),
             kills_asked: BTreeSet::new(),
@@ -385,6 +398,7 @@ impl World {
     pub fn calm_down(&mut self) {
         self.faults = Faults::NONE;
         self.traps = Traps::default();
+        self.remove_copies();
         for framework in &mut self.frameworks {
             framework.is_busy = false;
         }
@@ -435,9 +449,12 @@ impl World {
             Coming::StoreBack => self.store_back(),
             Coming::NodeWakes { node, run } => self.wake_node(node, run),
             Coming::SessionCloses { session } => self.break_session(session),
+            Coming::CopyRemoved { machine } => self.remove_copy(machine),
+            Coming::OperatorLooks { agent_id, is_stopped } => self.operator_looks(agent_id, is_stopped),
             Coming::AgentStarts { machine: index } => {
                 if let Some(machine) = self.machines.get_mut(index)
                     && machine.engine.is_none()
+                    && !machine.is_removed
                 {
                     machine.start(now);
                 }
@@ -529,56 +546,6 @@ impl World {
                     }
                 }
             }
-        }
-    }
-
-    fn dial(&mut self, index: usize, incarnation: u64, connection: agent::ConnectionId, address: &str) {
-        let now = self.now();
-        let answers = |node: &SimNode| node.engine.is_some() && node.paused_until <= now.mono.0;
-        let node = self.nodes.iter().position(|node| node.name.as_str() == address && answers(node));
-        let session = SessionId(self.number());
-        let Some(machine) = self.machines.get_mut(index).filter(|machine| machine.incarnation == incarnation) else {
-            return;
-        };
-        if machine.engine.is_none() || !machine.connections.contains_key(&connection) {
-            return;
-        }
-        let Some(node) = node else {
-            machine.connections.remove(&connection);
-            return machine.handle(agent::Input::Disconnected { connection }, now);
-        };
-        machine.connections.insert(connection, Some(session));
-        machine.handle(agent::Input::Connected { connection }, now);
-        self.live_sessions.insert(session, Ends { machine: index, incarnation, node, connection });
-    }
-
-    fn node_hears(&mut self, session: SessionId, bytes: &[u8]) {
-        let now = self.now();
-        let Some(Ends { machine, node, .. }) = self.live_sessions.get(&session).copied() else { return };
-        let message = wire::decode_from_agent(bytes).unwrap_or_else(|error| panic!("our own bytes: {error}"));
-        let input = match message {
-            muster_model::agent_message::FromAgent::Hello(hello) => {
-                let Some(node) = self.nodes.get_mut(node) else { return };
-                node.sessions.insert(session, machine);
-                owner::Input::SessionOpened {
-                    session,
-                    agent_id: hello.agent_id.clone(),
-                    certificate: [7; 32],
-                    peer: Arc::from("10.0.0.1:1"),
-                    hello,
-                }
-            }
-            muster_model::agent_message::FromAgent::StandBy { agent_id, .. } => {
-                let Some(node) = self.nodes.get_mut(node) else { return };
-                node.sessions.insert(session, machine);
-                return node.handle(Input::StandBy { session, agent_id }, now);
-            }
-            message => owner::Input::FromAgent { session, message },
-        };
-        if let Some(node) = self.nodes.get_mut(node)
-            && node.sessions.contains_key(&session)
-        {
-            node.handle(Input::Owner(input), now);
         }
     }
 

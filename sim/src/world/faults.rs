@@ -40,6 +40,10 @@ pub enum Fault {
     AddressChange,
     /// A client sends its next call twice, if that is no ACCEPT.
     CallTwice,
+    /// A copy of an agent's machine starts, and is taken away after a while.
+    AgentClone,
+    /// A copy of an agent's disk is made, or what was copied takes the place of what is there.
+    DiskRollback,
 }
 
 impl Fault {
@@ -60,6 +64,10 @@ impl Fault {
         (Self::AddressChange, "address-change", 20),
         (Self::CallTwice, "call-twice", 50),
     ];
+
+    /// What people do to agents' disks. Drawn apart from the others, since less holds for these agents.
+    pub const DAMAGE: [(Self, &'static str, u16); 2] =
+        [(Self::AgentClone, "agent-clone", 4), (Self::DiskRollback, "disk-rollback", 10)];
 }
 
 /// How often what goes wrong, in ten-thousandths of the steps; what is not named never does.
@@ -78,6 +86,13 @@ impl Faults {
     /// Only faults of one kind.
     pub fn only(fault: Fault, rate: u16) -> Self {
         Self(BTreeMap::from([(fault, rate)]))
+    }
+
+    /// These, and another kind.
+    #[must_use]
+    pub fn and(mut self, fault: Fault, rate: u16) -> Self {
+        self.0.insert(fault, rate);
+        self
     }
 
     /// What goes wrong now: at most one thing in a step.
@@ -189,6 +204,14 @@ impl World {
             }
             Fault::AddressChange => self.change_address(),
             Fault::CallTwice => self.traps.call_twice = true,
+            Fault::AgentClone => {
+                let machine = self.pick(self.machines.len());
+                self.clone_agent(machine);
+            }
+            Fault::DiskRollback => {
+                let machine = self.pick(self.machines.len());
+                self.copy_or_roll_back(machine);
+            }
         }
     }
 

@@ -31,7 +31,11 @@ impl World {
             Some(Moment::After) => self.crash_agent(index),
             // It was told before.
             _ if self.sabotage == Some(Sabotage::AnswersBeforeSync) => {}
-            Some(Moment::Before) | None => machine.handle(agent::Input::Persisted { seq }, now),
+            Some(Moment::Before) | None => {
+                let position = machine.journal.len() as u64;
+                machine.handle(agent::Input::JournalGrew { position }, now);
+                machine.handle(agent::Input::Persisted { seq }, now);
+            }
         }
     }
 

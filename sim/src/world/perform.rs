@@ -51,6 +51,9 @@ impl World {
                 {
                     welcome.fence.epoch += 7;
                 }
+                if let ToAgent::Welcome(welcome) = &message {
+                    self.note_welcome(session, welcome.fence);
+                }
                 if self.live_sessions.contains_key(&session) {
                     let mut bytes = Vec::new();
                     wire::encode_to_agent(&message, &mut bytes)
@@ -80,7 +83,8 @@ impl World {
             }
             Output::Probe { node, .. } => self.probe(index, &node),
             Output::Suspects(suspects) => self.set_suspects(index, suspects),
-            Output::Peers(_) | Output::Note(_) => {}
+            Output::Note(note) => self.hear_note(&note),
+            Output::Peers(_) => {}
         }
     }
 
@@ -161,6 +165,8 @@ impl World {
                 }
             }
             agent::Output::Start { container_id, task, framework } => {
+                check::s5_one_container_of_a_task_lives(machine, &task, &replay);
+                check::nothing_is_launched_in_doubt(machine, &self.damage, &task, &replay);
                 *machine.starts.entry((task.framework_id.clone(), task.id.clone())).or_default() += 1;
                 let container = Container { task, framework, process: Process::Starting };
                 let double = machine.containers.insert(container_id.clone(), container);
@@ -185,7 +191,10 @@ impl World {
                     assert!(ended, "container {container_id} was cleaned up while it runs");
                 }
             }
-            agent::Output::Refused { .. } | agent::Output::ReportEvery { .. } | agent::Output::Note { .. } => {}
+            agent::Output::Refused { why, .. } => {
+                self.damage.refused_copies += u64::from(why.contains("this machine is a copy of it"));
+            }
+            agent::Output::ReportEvery { .. } | agent::Output::Note { .. } => {}
         }
     }
 

@@ -10,7 +10,7 @@
 mod sabotage;
 mod split;
 
-use muster_sim::scenario::Scenario;
+use muster_sim::scenario::{Scenario, come_to_rest};
 use muster_sim::world::{Fault, Faults, World};
 
 fn run(seed: u64, (nodes, agents, frameworks): (usize, usize, usize), faults: Faults, steps: u64) {
@@ -132,6 +132,38 @@ fn wrong_clocks_new_addresses_and_repeated_calls_change_nothing() {
         run(seed, (2, 4, 3), Faults::only(Fault::AddressChange, 100), 10_000);
         run(seed, (2, 4, 3), Faults::only(Fault::CallTwice, 300), 10_000);
     }
+}
+
+/// Runs worlds with such damage; returns it all.
+fn damaged(seeds: std::ops::Range<u64>, faults: &Faults) -> (usize, u64, u64, u64) {
+    let mut sum = (0, 0, 0, 0);
+    for seed in seeds {
+        let mut world = World::new(seed, (2, 4, 3), faults.clone());
+        world.run(20_000);
+        come_to_rest(&mut world).unwrap_or_else(|left_over| panic!("seed {seed:#x}: {left_over}"));
+        let damage = &world.damage;
+        sum.0 += damage.clones;
+        sum.1 += damage.refused_copies;
+        sum.2 += damage.rollbacks;
+        sum.3 += damage.doubts;
+    }
+    sum
+}
+
+#[test]
+fn copies_of_agents_are_refused_and_harm_no_other() {
+    let (clones, refused, ..) = damaged(1500..1506, &Faults::only(Fault::AgentClone, 10));
+    let breaking = Faults::only(Fault::AgentClone, 10).and(Fault::SessionBreak, 50);
+    let (more, again, ..) = damaged(1506..1512, &breaking);
+    assert!(clones > 6 && more > 6 && refused > 0 && again > 0, "{clones} {more} copies, {refused} {again} refused");
+}
+
+#[test]
+fn old_disks_are_noticed_and_start_nothing_twice() {
+    let (.., rollbacks, _) = damaged(1600..1606, &Faults::only(Fault::DiskRollback, 20));
+    let breaking = Faults::only(Fault::DiskRollback, 20).and(Fault::SessionBreak, 100);
+    let (.., more, doubts) = damaged(1606..1612, &breaking);
+    assert!(rollbacks > 12 && more > 12 && doubts > 0, "{rollbacks} {more} disks set back, {doubts} doubts");
 }
 
 #[test]
