@@ -6,12 +6,11 @@ use crate::probes::ProbeEvent;
 use muster_home_engine::io::{Answer, ConnectionId};
 use muster_model::agent_message::{FromAgent, Hello, ToAgent};
 use muster_model::framework::Capabilities;
-use muster_model::node_message::{NodeMessage, Target};
 use muster_model::scheduler::{Event as FrameworkEvent, FrameworkCall, Subscribe};
-use muster_model::store_op::{PersistError, Stored};
+use muster_model::store_op::Stored;
 use muster_model::view::ClusterView;
-use muster_model::{AgentId, FrameworkId, NodeId, ShardId, Uuid};
-use muster_node_engine::io::{Part, StoreChange};
+use muster_model::{AgentId, FrameworkId, Uuid};
+use muster_node_engine::io::Input;
 use muster_owner_engine::io::SessionId;
 use muster_transport::quic::Connection;
 use std::sync::Arc;
@@ -134,68 +133,18 @@ pub enum Event {
     },
     /// A machine was admitted; the store has its record.
     AgentAdmitted(Box<Stored>),
-    /// A store operation was performed or not.
-    Stored {
-        /// Who asked.
-        part: Part,
-        /// Which.
-        seq: u64,
-        /// The revision, or why not.
-        result: Result<u64, PersistError>,
-    },
-    /// A read of some records was answered.
-    Read {
-        /// Who asked.
-        part: Part,
-        /// Which.
-        seq: u64,
-        /// The records that exist, or why not.
-        result: Result<Vec<Stored>, PersistError>,
-    },
-    /// All that the store holds, at the start and after its watch was cut off.
-    Loaded {
-        /// The records.
-        records: Vec<Stored>,
-        /// The store's revision.
-        revision: u64,
-    },
-    /// Changes of the store, in order.
-    Changed(Vec<StoreChange>),
-    /// The store does not answer, or answers again.
-    StoreAway(bool),
+    /// An input that the node's engine takes as it is: what the store answers and tells, and other nodes' messages.
+    Node(Box<Input>),
     /// What the probes found out.
     Probed(ProbeEvent),
-    /// The owner's read of an agent's record was answered: it still has it, or its shard is another's.
-    AgentRead {
-        /// The agent's shard.
-        shard: ShardId,
-        /// The record, if the shard is still this node's.
-        stored: Option<Box<Stored>>,
-    },
     /// A link to another node is up. A newer link of the same node replaces the older one, whose end was told before.
-    PeerUp {
-        /// The other node.
-        node: NodeId,
-        /// Its run.
-        incarnation: u64,
-        /// The link's number.
-        link: LinkId,
-        /// How to reach it.
-        handle: PeerHandle,
-    },
+    PeerUp(PeerHandle),
     /// A link is down.
     PeerDown {
         /// Which.
         link: LinkId,
         /// Why, for people.
         why: Arc<str>,
-    },
-    /// Messages of another node, in the order in which it sent them.
-    FromPeer {
-        /// The link.
-        link: LinkId,
-        /// The messages and the parts that they are for.
-        messages: Vec<(Target, NodeMessage)>,
     },
     /// The process is asked to stop.
     Stop,

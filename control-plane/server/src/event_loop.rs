@@ -176,14 +176,10 @@ impl EventLoop {
                 Input::Owner(owner::Input::FromAgent { session, message: *message })
             }
             Event::AgentAdmitted(stored) => Input::Owner(owner::Input::AgentAdmitted(*stored)),
-            Event::Stored { part, seq, result } => Input::Stored { part, seq, result },
-            Event::Read { part, seq, result } => Input::Read { part, seq, result },
-            Event::AgentRead { shard, stored } => Input::AgentRead { shard, stored: stored.map(|stored| *stored) },
-            Event::Loaded { records, revision } => Input::Loaded { records, revision },
-            Event::Changed(changes) => Input::Changed(changes),
-            Event::StoreAway(is_away) => Input::StoreAway(is_away),
+            Event::Node(input) => *input,
             Event::Probed(event) => Input::Probed(self.probed(event, now)),
-            Event::PeerUp { node, link, handle, .. } => {
+            Event::PeerUp(handle) => {
+                let (link, node) = (handle.link(), handle.node().clone());
                 self.ways.table.up(handle.clone());
                 self.links.insert(link, handle);
                 Input::PeerUp { link, node }
@@ -193,7 +189,6 @@ impl EventLoop {
                 self.links.remove(&link);
                 Input::PeerDown { link }
             }
-            Event::FromPeer { link, messages } => Input::FromPeer { link, messages },
             Event::Stop => return Next::Stop,
         };
         self.node.handle(input, now);

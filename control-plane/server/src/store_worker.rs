@@ -5,7 +5,7 @@ use crate::limits::STORE_CHANGES_MAX;
 use muster_model::record::{PartRecord, Record};
 use muster_model::store_op::{Key, KeyKind, PersistError, StoreOp, Stored};
 use muster_model::{AgentId, NodeId, ShardId};
-use muster_node_engine::io::{Part, StoreChange};
+use muster_node_engine::io::{Input, Part, StoreChange};
 use muster_store::{Change, ReadError, Store, WatchError};
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,7 +83,7 @@ impl StoreWorker {
                         "the store holds what cannot be read; what is owned goes on, and nothing is taken over until the key is as it was or gone"
                     ),
                 }
-                if self.events.send(Event::StoreAway(true)).await.is_err() {
+                if self.tell(Input::StoreAway(true)).await.is_err() {
                     return;
                 }
             }
@@ -98,11 +98,11 @@ impl StoreWorker {
         let mut watch = self.store.watch(KeyKind::All, all.revision).await?;
         if std::mem::take(is_away) {
             info!("the store answers again");
-            if self.events.send(Event::StoreAway(false)).await.is_err() {
+            if self.tell(Input::StoreAway(false)).await.is_err() {
                 return Ok(());
             }
         }
-        if self.events.send(Event::Loaded { records: all.records, revision: all.revision }).await.is_err() {
+        if self.tell(Input::Loaded { records: all.records, revision: all.revision }).await.is_err() {
             return Ok(());
         }
         loop {
@@ -112,27 +112,32 @@ impl StoreWorker {
             {
                 changes.push(told(change));
             }
-            if self.events.send(Event::Changed(changes)).await.is_err() {
+            if self.tell(Input::Changed(changes)).await.is_err() {
                 return Ok(());
             }
         }
     }
 
-    /// Starts one operation; its answer comes as [`Event::Stored`].
+    /// Fails when the loop is gone.
+    async fn tell(&self, input: Input) -> Result<(), mpsc::error::SendError<Event>> {
+        self.events.send(Event::Node(Box::new(input))).await
+    }
+
+    /// Starts one operation; its answer comes as [`Input::Stored`].
     pub fn submit(&self, part: Part, seq: u64, op: StoreOp) {
         let pending = self.store.perform(op);
-        let events = self.events.clone();
+        let worker = self.clone();
         tokio::spawn(async move {
             let result = pending.await;
             // A closed channel means that the node stops: nobody waits for the answer any more.
-            let _ = events.send(Event::Stored { part, seq, result }).await;
+            let _ = worker.tell(Input::Stored { part, seq, result }).await;
         });
     }
 
-    /// Reads records for a part; the answer comes as [`Event::Read`].
+    /// Reads records for a part; the answer comes as [`Input::Read`].
     pub fn read(&self, part: Part, seq: u64, keys: Vec<Key>) {
         let pending = self.store.get(keys);
-        let events = self.events.clone();
+        let worker = self.clone();
         tokio::spawn(async move {
             let unavailable = |error| match error {
                 ReadError::Unavailable { why } => PersistError::Unavailable { why },
@@ -141,11 +146,11 @@ impl StoreWorker {
                 }
             };
             let result = pending.await.map(|snapshot| snapshot.records).map_err(unavailable);
-            let _ = events.send(Event::Read { part, seq, result }).await;
+            let _ = worker.tell(Input::Read { part, seq, result }).await;
         });
     }
 
-    /// Reads an agent's record, and whether its shard is still this node's; the answer comes as [`Event::AgentRead`].
+    /// Reads an agent's record, and whether its shard is still this node's; the answer comes as [`Input::AgentRead`].
     pub fn read_agent(&self, agent_id: AgentId) {
         let worker = self.clone();
         tokio::spawn(async move {
@@ -154,7 +159,7 @@ impl StoreWorker {
                 match worker.store.get(vec![Key::Shard(shard), Key::Agent(agent_id.clone())]).await {
                     Ok(snapshot) => {
                         let stored = worker.agent_if_ours(snapshot.records);
-                        let _ = worker.events.send(Event::AgentRead { shard, stored: stored.map(Box::new) }).await;
+                        let _ = worker.tell(Input::AgentRead { shard, stored }).await;
                         return;
                     }
                     Err(error) => warn!(%agent_id, %error, "cannot read an agent's record, trying again"),

@@ -8,6 +8,7 @@ use crate::sessions::Chain;
 use bytes::Bytes;
 use muster_model::NodeId;
 use muster_model::node_message::{NodeMessage, Target};
+use muster_node_engine::io::Input;
 use muster_node_wire::WireError;
 use muster_node_wire::limits::FRAME_BYTES_MAX;
 use muster_node_wire::message::{decode_messages, encode_messages};
@@ -61,7 +62,7 @@ impl Peers {
         let handle = PeerHandle::new(node.clone(), link, queue, connection.clone());
         self.forget_refusal(&node);
         info!(%node, %link, peer = %connection.remote_address(), "link to a node is up");
-        if self.events.send(Event::PeerUp { node: node.clone(), incarnation, link, handle }).await.is_err() {
+        if self.events.send(Event::PeerUp(handle)).await.is_err() {
             connection.close(CloseCode::STOPPING, "the node is stopping");
             return None;
         }
@@ -91,7 +92,8 @@ impl Peers {
             match decode_messages(&frame) {
                 Ok(messages) if messages.is_empty() => {}
                 Ok(messages) => {
-                    if self.events.send(Event::FromPeer { link, messages }).await.is_err() {
+                    let input = Box::new(Input::FromPeer { link, messages });
+                    if self.events.send(Event::Node(input)).await.is_err() {
                         return "the node is stopping".to_owned();
                     }
                 }

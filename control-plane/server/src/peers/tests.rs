@@ -90,10 +90,7 @@ impl Node {
 
     async fn up(&mut self) -> PeerHandle {
         match self.next().await {
-            Event::PeerUp { node, link, handle, .. } => {
-                assert_eq!((handle.node(), handle.link()), (&node, link));
-                handle
-            }
+            Event::PeerUp(handle) => handle,
             other => panic!("expected PeerUp, found {other:?}"),
         }
     }

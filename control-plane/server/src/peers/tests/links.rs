@@ -6,6 +6,7 @@ use muster_model::FrameworkId;
 use muster_model::TaskId;
 use muster_model::fence::Fence;
 use muster_model::node_message::{NodeMessage, Target, ToHome, ToOwner};
+use muster_node_engine::io::Input;
 use muster_node_wire::Greeting;
 use muster_node_wire::limits::GREETING_BYTES_MAX;
 use muster_node_wire::message::{decode_greeting, encode_greeting};
@@ -28,8 +29,9 @@ async fn messages_arrive_in_order_in_both_directions() {
         }
         let mut arrived = Vec::new();
         while arrived.len() < 3000 {
-            match to.next().await {
-                Event::FromPeer { messages, .. } => arrived.extend(messages),
+            let Event::Node(input) = to.next().await else { panic!("messages only") };
+            match *input {
+                Input::FromPeer { messages, .. } => arrived.extend(messages),
                 other => panic!("{other:?}"),
             }
         }
