@@ -10,6 +10,7 @@ use crate::{
     arguments::{List, Output},
     endpoints,
     moment::ago,
+    say,
     table::{Cell, Paint, Table},
 };
 
@@ -50,7 +51,13 @@ pub(crate) async fn list(api: &Api, kind: Kind, list: List) -> Result<String, Ap
     let table = match kind {
         Kind::Agents => agents(&endpoints::list(api, kind.name()).await?, list.wide),
         Kind::Frameworks => frameworks(&endpoints::list(api, kind.name()).await?),
-        Kind::Nodes => nodes(&endpoints::list(api, kind.name()).await?, list.wide),
+        Kind::Nodes => {
+            let all: Nodes = endpoints::list(api, kind.name()).await?;
+            if let Some(why) = &all.store_trouble {
+                say(&format!("the store cannot be used, so what a lost node had waits for it: {why}"));
+            }
+            nodes(&all, list.wide)
+        }
         Kind::Offers => offers(&endpoints::list(api, kind.name()).await?),
         Kind::Tasks => tasks(&endpoints::list(api, kind.name()).await?, list.wide),
         Kind::Roles => roles(&endpoints::list(api, kind.name()).await?),

@@ -8,6 +8,7 @@ use muster_model::{Duration, WallTime};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Kinds of calls that are counted apart, in the order of [`Metrics::call`].
 pub const CALLS: [&str; 17] = [
@@ -52,6 +53,8 @@ pub struct Metrics {
     turn_nanos: AtomicU64,
     turn_nanos_max: AtomicU64,
     store_operations: AtomicU64,
+    /// Why the store cannot be used at the moment.
+    store_trouble: Mutex<Option<Arc<str>>>,
     calls: [AtomicU64; CALLS.len()],
     events: [AtomicU64; EVENTS.len()],
     terminal: [AtomicU64; 14],
@@ -141,6 +144,16 @@ impl Metrics {
         self.store_operations.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// The store cannot be followed, and why; or it can again.
+    pub fn set_store_trouble(&self, why: Option<Arc<str>>) {
+        *self.store_trouble.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    /// Why the store cannot be followed, while that is so.
+    pub fn store_trouble(&self) -> Option<Arc<str>> {
+        self.store_trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The count of one kind of call, by its index in [`CALLS`].
     pub fn calls(&self) -> BTreeMap<&'static str, u64> {
         CALLS.iter().zip(&self.calls).map(|(name, value)| (*name, value.load(Ordering::Relaxed))).collect()
@@ -192,6 +205,8 @@ impl Metrics {
         );
         seconds(&mut page, "muster_server_turn_seconds_max", "gauge", "longest turn", load(&self.turn_nanos_max));
         counter(&mut page, "muster_store_operations_total", "store operations", load(&self.store_operations));
+        head(&mut page, "muster_store_away", "gauge", "1 while the store cannot be followed");
+        let _ = writeln!(page, "muster_store_away {}", u8::from(self.store_trouble().is_some()));
         head(&mut page, "muster_scheduler_calls_total", "counter", "calls of frameworks");
         for (kind, value) in self.calls() {
             let _ = writeln!(page, "muster_scheduler_calls_total{{kind=\"{kind}\"}} {value}");

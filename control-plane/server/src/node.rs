@@ -131,7 +131,13 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
     let (events, queue) = mpsc::channel(EVENTS_MAX);
     let metrics = Arc::new(Metrics::default());
     let NodeIdentity { node: name, incarnation, cluster_id, shard_count, .. } = own.clone();
-    let worker = StoreWorker::new(Arc::clone(&store), events.clone(), (name.clone(), incarnation), shard_count);
+    let worker = StoreWorker::new(
+        Arc::clone(&store),
+        events.clone(),
+        (name.clone(), incarnation),
+        shard_count,
+        Arc::clone(&metrics),
+    );
     let advertise = config.advertise.clone().unwrap_or_else(|| format!("{}:{}", config.hostname, quic_address.port()));
     let facts = facts(&config, &own, http_address, started);
     let admin = Admin::new(Arc::clone(&store), events.clone(), authority.public().pin(), advertise.clone());

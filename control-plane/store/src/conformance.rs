@@ -13,7 +13,7 @@ use muster_model::{Milli, NodeId, Role, ShardId, WallTime};
 
 use crate::limits::{OPERATIONS_PER_TRANSACTION_MAX, RECORD_BYTES_MAX};
 use crate::presence::Standing;
-use crate::store::{Change, Store, Watch, WatchError};
+use crate::store::{Change, Store, Told, Watch, WatchError};
 
 /// Runs all cases; `fresh` makes an empty store each time it is called.
 pub async fn run<F>(fresh: F)
@@ -178,10 +178,19 @@ async fn ranges_hold_one_kind_in_order(store: &dyn Store) {
     }
 }
 
+/// The next change; outages before it are passed over.
+pub async fn next_change(watch: &mut Watch) -> Result<Change, WatchError> {
+    loop {
+        if let Told::Change(change) = watch.next().await? {
+            return Ok(change);
+        }
+    }
+}
+
 async fn told(watch: &mut Watch, count: usize) -> Vec<(u64, String, bool)> {
     let mut all = Vec::new();
     for _ in 0..count {
-        let change = watch.next().await.unwrap();
+        let change = next_change(watch).await.unwrap();
         all.push((change.revision(), change.key().path(), matches!(change, Change::Put(_))));
     }
     all
@@ -261,7 +270,7 @@ async fn records_are_kept_while_their_presence_is_there(store: &dyn Store) {
     assert!(presence.ttl() >= ttl);
     let made = read(store, &key).await.unwrap();
     assert_eq!(made.record, first);
-    assert_eq!(watch.next().await, Ok(Change::Put(made)));
+    assert_eq!(next_change(&mut watch).await, Ok(Change::Put(made)));
 
     // Whoever else has the same name is refused for as long as this one is there, and changes nothing.
     let refused = store.keep(key.clone(), second.clone(), ttl).await.unwrap_err();
@@ -272,7 +281,7 @@ async fn records_are_kept_while_their_presence_is_there(store: &dyn Store) {
     // Whoever waits for the end finds the record gone.
     presence.end().await;
     assert_eq!(read(store, &key).await, None);
-    assert!(matches!(watch.next().await, Ok(Change::Deleted { key: gone, .. }) if gone == key));
+    assert!(matches!(next_change(&mut watch).await, Ok(Change::Deleted { key: gone, .. }) if gone == key));
 
     let (other, third) = node("n2", 9);
     let one = store.keep(key.clone(), second.clone(), ttl).await.unwrap();
@@ -282,13 +291,13 @@ async fn records_are_kept_while_their_presence_is_there(store: &dyn Store) {
     assert_eq!(told(&mut watch, 2).await.len(), 2);
     // Dropping is enough; it is done a little later.
     drop(one);
-    assert!(matches!(watch.next().await, Ok(Change::Deleted { key: gone, .. }) if gone == key));
+    assert!(matches!(next_change(&mut watch).await, Ok(Change::Deleted { key: gone, .. }) if gone == key));
     assert_eq!(store.range(KeyKind::Nodes).await.unwrap().records.len(), 1);
     // Nobody took this one's presence, so there is none.
     drop(store.keep(key.clone(), second, ttl));
     two.end().await;
     while !store.range(KeyKind::Nodes).await.unwrap().records.is_empty() {
-        watch.next().await.unwrap();
+        next_change(&mut watch).await.unwrap();
     }
 }
 

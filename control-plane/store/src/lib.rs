@@ -24,4 +24,4 @@ pub use embedded::{Embedded, OpenError};
 pub use etcd::Etcd;
 pub use location::{Location, LocationError, open};
 pub use presence::{Presence, Standing};
-pub use store::{Change, Pending, ReadError, Snapshot, Store, Watch, WatchError};
+pub use store::{Change, Pending, ReadError, Snapshot, Store, Told, Watch, WatchError};

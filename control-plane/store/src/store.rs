@@ -84,31 +84,51 @@ impl Change {
     }
 }
 
+/// What a watch tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// A change.
+    Change(Change),
+    /// The store cannot be reached. The watch goes on by itself, without a gap.
+    Away {
+        /// What was tried and how it failed.
+        why: Arc<str>,
+    },
+    /// The store is reached again; what changed meanwhile follows.
+    Back,
+}
+
 /// Changes as they come.
 #[derive(Debug)]
 pub struct Watch {
-    pub(crate) changes: mpsc::Receiver<Change>,
+    pub(crate) news: mpsc::Receiver<Told>,
     pub(crate) last: u64,
     /// Why no more changes come, if there is more to say than that.
     pub(crate) end: Arc<OnceLock<WatchError>>,
 }
 
 impl Watch {
-    /// The next change, if it has come already.
-    pub fn try_next(&mut self) -> Option<Change> {
-        let change = self.changes.try_recv().ok()?;
-        self.last = change.revision();
-        Some(change)
+    /// What comes next, if it has come already.
+    pub fn try_next(&mut self) -> Option<Told> {
+        let told = self.news.try_recv().ok()?;
+        self.note(&told);
+        Some(told)
     }
 
-    /// Waits for the next change. After an error the watch is of no more use.
-    pub async fn next(&mut self) -> Result<Change, WatchError> {
-        match self.changes.recv().await {
-            Some(change) => {
-                self.last = change.revision();
-                Ok(change)
+    /// Waits for what comes next. After an error the watch is of no more use.
+    pub async fn next(&mut self) -> Result<Told, WatchError> {
+        match self.news.recv().await {
+            Some(told) => {
+                self.note(&told);
+                Ok(told)
             }
             None => Err(self.end.get().cloned().unwrap_or(WatchError::CutOff { last: self.last })),
+        }
+    }
+
+    fn note(&mut self, told: &Told) {
+        if let Told::Change(change) = told {
+            self.last = change.revision();
         }
     }
 }

@@ -32,7 +32,10 @@ pub(super) async fn answer(http: &Http, call: &Call, rest: &str) -> Reply {
     let get = call.method == Method::GET;
     match parts.as_slice() {
         ["cluster"] if get => json(StatusCode::OK, &cluster(http)),
-        ["nodes"] if get => placement(http, api::nodes).await,
+        ["nodes"] if get => {
+            let store_trouble = http.metrics.store_trouble().map(|why| why.to_string());
+            placement(http, |view| api::nodes(view, store_trouble)).await
+        }
         ["shards"] if get => placement(http, api::shards).await,
         ["agents"] if get => from_view(http, call, |view| Some(api::agents(view))).await,
         ["agents", id] if get => from_view(http, call, |view| api::agent(view, id)).await,

@@ -7,7 +7,7 @@ use muster_model::store_op::KeyKind;
 use tokio::sync::mpsc;
 
 use crate::limits::{HISTORY_CHANGES_MAX, WATCH_CHANGES_MAX};
-use crate::store::{Change, Watch, WatchError};
+use crate::store::{Change, Told, Watch, WatchError};
 
 /// Changes since the store was opened, as many as are kept.
 #[derive(Debug)]
@@ -21,13 +21,13 @@ pub(super) struct History {
 #[derive(Debug)]
 struct Watcher {
     prefix: &'static str,
-    changes: mpsc::Sender<Change>,
+    news: mpsc::Sender<Told>,
 }
 
 impl Watcher {
     /// Says whether the watcher stays: one that is gone or too slow does not.
     fn tell(&self, change: &Change) -> bool {
-        !change.key().path().starts_with(self.prefix) || self.changes.try_send(change.clone()).is_ok()
+        !change.key().path().starts_with(self.prefix) || self.news.try_send(Told::Change(change.clone())).is_ok()
     }
 }
 
@@ -54,11 +54,11 @@ impl History {
             return Err(WatchError::TooOld { after, oldest: self.complete_after + 1 });
         }
         let (sender, receiver) = mpsc::channel(WATCH_CHANGES_MAX);
-        let watcher = Watcher { prefix: kind.prefix(), changes: sender };
+        let watcher = Watcher { prefix: kind.prefix(), news: sender };
         let missed = self.changes.iter().filter(|change| change.revision() > after);
         if missed.clone().all(|change| watcher.tell(change)) {
             self.watchers.push(watcher);
         }
-        Ok(Watch { changes: receiver, last: after, end: Arc::default() })
+        Ok(Watch { news: receiver, last: after, end: Arc::default() })
     }
 }

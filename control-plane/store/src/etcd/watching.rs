@@ -14,7 +14,7 @@ use crate::r#gen::event::EventType;
 use crate::r#gen::watch_request::RequestUnion;
 use crate::r#gen::{Event, RangeRequest, RangeResponse, WatchCreateRequest, WatchRequest, WatchResponse};
 use crate::limits::{OPERATION_TIMEOUT, PAUSE, PAUSE_MAX, WATCH_CHANGES_MAX};
-use crate::store::{Change, ReadError, Watch, WatchError};
+use crate::store::{Change, ReadError, Told, Watch, WatchError};
 
 const WATCH: &str = "/etcdserverpb.Watch/Watch";
 
@@ -32,12 +32,13 @@ pub(super) async fn watch(
         keys,
         kind,
         place: Place { complete: after, partial: (0, 0) },
-        changes: sender,
+        is_away: false,
+        news: sender,
         end: Arc::clone(&end),
     };
     let stream = teller.start(&members, deadline).await?;
     tokio::spawn(async move { teller.run(&members, stream).await });
-    Ok(Watch { changes: receiver, last: after, end })
+    Ok(Watch { news: receiver, last: after, end })
 }
 
 /// How far a watch has told.
@@ -54,7 +55,9 @@ struct Teller {
     keys: Keys,
     kind: KeyKind,
     place: Place,
-    changes: mpsc::Sender<Change>,
+    /// The reader was told so.
+    is_away: bool,
+    news: mpsc::Sender<Told>,
     end: Arc<OnceLock<WatchError>>,
 }
 
@@ -75,16 +78,23 @@ impl Teller {
                 Some(mut stream) => self.tell_all(members, &mut stream).await,
                 None => {
                     tokio::select! {
-                        () = self.changes.closed() => return,
+                        () = self.news.closed() => return,
                         () = tokio::time::sleep(pause) => {}
                     }
                     match self.start(members, Instant::now() + OPERATION_TIMEOUT).await {
                         Ok(started) => {
                             info!(kind = self.kind.prefix(), after = self.place.complete, "watch goes on");
                             (stream, pause) = (Some(started), PAUSE);
-                            continue;
+                            match self.tell_standing(None) {
+                                Ok(()) => continue,
+                                Err(ended) => ended,
+                            }
                         }
-                        Err(WatchError::Unavailable { why }) => Ended::Interrupted(why),
+                        // One member that was lost is no outage: another one would have answered.
+                        Err(WatchError::Unavailable { why }) => match self.tell_standing(Some(&why)) {
+                            Ok(()) => Ended::Interrupted(why),
+                            Err(ended) => ended,
+                        },
                         Err(error) => Ended::Over(Some(error)),
                     }
                 }
@@ -102,6 +112,17 @@ impl Teller {
                 }
             }
         }
+    }
+
+    /// Tells the reader that etcd is away, and why, or that it is back; once each.
+    fn tell_standing(&mut self, away: Option<&Arc<str>>) -> Result<(), Ended> {
+        if self.is_away == away.is_some() {
+            return Ok(());
+        }
+        self.is_away = away.is_some();
+        let told = away.map_or(Told::Back, |why| Told::Away { why: Arc::clone(why) });
+        // As in `tell`: a reader that is too slow is cut off.
+        self.news.try_send(told).map_err(|_| Ended::Over(None))
     }
 
     /// Opens a stream that begins where the watch stands, and waits until etcd says that it is there.
@@ -154,7 +175,7 @@ impl Teller {
         let mut seen = (0, 0);
         loop {
             let message = tokio::select! {
-                () = self.changes.closed() => return Ended::Over(None),
+                () = self.news.closed() => return Ended::Over(None),
                 message = members.next(stream) => message,
             };
             let response = match message {
@@ -200,7 +221,7 @@ impl Teller {
         self.place.partial = *seen;
         let Some(change) = self.change(event).map_err(Some)? else { return Ok(()) };
         // A reader that is too slow is cut off, and reads again.
-        self.changes.try_send(change).map_err(|_| None)
+        self.news.try_send(Told::Change(change)).map_err(|_| None)
     }
 
     fn change(&self, event: &Event) -> Result<Option<Change>, WatchError> {

@@ -7,8 +7,9 @@ use std::time::Duration;
 use muster_model::record::{Record, RoleRecord};
 use muster_model::store_op::{Compare, Key, KeyKind, PersistError, StoreOp, Write};
 use muster_model::{Milli, Role};
+use muster_store::conformance::{self, next_change};
 use muster_store::limits::RECORD_BYTES_MAX;
-use muster_store::{Change, Etcd, OpenError, ReadError, Store, WatchError, conformance};
+use muster_store::{Change, Etcd, OpenError, ReadError, Store, WatchError};
 
 use crate::durable::put;
 use crate::etcd_server::Servers;
@@ -82,7 +83,7 @@ async fn a_second_node_finds_what_the_first_wrote() {
     let mut watch = second.watch(KeyKind::All, 0).await.unwrap();
     let revision = first.perform(put(1, 0)).await.unwrap();
     assert_eq!(second.range(KeyKind::All).await.unwrap(), first.range(KeyKind::All).await.unwrap());
-    assert_eq!(watch.next().await.unwrap().revision(), revision);
+    assert_eq!(next_change(&mut watch).await.unwrap().revision(), revision);
     drop(first);
     assert_eq!(servers.open("muster").await.range(KeyKind::All).await.unwrap().records.len(), 1);
 }
@@ -147,7 +148,7 @@ async fn garbage_is_named_and_never_believed() {
         let Err(ReadError::Damaged { path, why }) = store.range(KeyKind::All).await else { panic!("case: {name}") };
         assert_eq!(path, key, "case: {name}");
         assert!(why.contains(expected), "case: {name}: {why}");
-        let told = watch.next().await;
+        let told = next_change(&mut watch).await;
         assert!(
             matches!(&told, Err(WatchError::Damaged { path: told, .. }) if *told == path),
             "case: {name}: {told:?}"
@@ -209,7 +210,7 @@ async fn compacted_history_is_too_old_and_what_follows_is_complete() {
         );
     }
     let mut watch = store.watch(KeyKind::All, removed).await.unwrap();
-    assert_eq!(watch.next().await.unwrap().revision(), last);
+    assert_eq!(next_change(&mut watch).await.unwrap().revision(), last);
     // A read needs no history.
     assert_eq!(store.range(KeyKind::All).await.unwrap().records.len(), 2);
     let ahead = store.watch(KeyKind::All, last + 1000).await.unwrap_err();
@@ -228,7 +229,7 @@ async fn slow_watchers_are_cut_off() {
     }
     let mut told = 0;
     let error = loop {
-        match watch.next().await {
+        match next_change(&mut watch).await {
             Ok(Change::Put(_)) => told += 1,
             Ok(change) => panic!("{change:?}"),
             Err(error) => break error,
@@ -281,13 +282,13 @@ async fn a_killed_nodes_record_vanishes_and_then_its_name_is_free() {
     let (_, new) = crate::etcd_faults::node("n1", 2);
     let refused = store.keep(key.clone(), new.clone(), Duration::from_secs(2)).await.unwrap_err();
     assert_eq!(refused, PersistError::Conflict { key: "nodes/n1".to_owned() });
-    assert!(matches!(watch.next().await, Ok(Change::Put(_))));
-    assert!(matches!(watch.next().await, Ok(Change::Deleted { .. })));
+    assert!(matches!(next_change(&mut watch).await, Ok(Change::Put(_))));
+    assert!(matches!(next_change(&mut watch).await, Ok(Change::Deleted { .. })));
     let presence = store.keep(key.clone(), new, Duration::from_secs(2)).await.unwrap();
     assert_eq!(presence.ttl(), Duration::from_secs(2));
-    assert!(matches!(watch.next().await, Ok(Change::Put(_))));
+    assert!(matches!(next_change(&mut watch).await, Ok(Change::Put(_))));
     // It is kept for longer than its time.
-    let one_more = tokio::time::timeout(Duration::from_secs(5), watch.next()).await;
+    let one_more = tokio::time::timeout(Duration::from_secs(5), next_change(&mut watch)).await;
     assert!(one_more.is_err(), "{one_more:?}");
     let stored = store.get(vec![key.clone()]).await.unwrap().records.pop().unwrap();
     // Dropping the store takes it back too, so that an orderly end is seen at once.
@@ -295,7 +296,7 @@ async fn a_killed_nodes_record_vanishes_and_then_its_name_is_free() {
     let deleted = Change::Deleted { key, revision: stored.revision + 1 };
     let other = servers.open("muster").await;
     let mut watch = other.watch(KeyKind::Nodes, stored.revision).await.unwrap();
-    assert_eq!(watch.next().await, Ok(deleted));
+    assert_eq!(next_change(&mut watch).await, Ok(deleted));
     drop(presence);
     let compare = Compare { key: role("x"), revision: None };
     other.perform(StoreOp { compares: vec![compare], writes: Vec::new() }).await.unwrap();

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use muster_model::record::{NodeRecord, Record};
 use muster_model::store_op::{Compare, Key, KeyKind, PersistError, StoreOp, Write};
 use muster_model::{NodeId, WallTime};
+use muster_store::conformance::next_change;
 use muster_store::limits::{OPERATION_TIMEOUT, RANGE_TIMEOUT};
-use muster_store::{Change, Etcd, ReadError, Standing, Store, WatchError};
+use muster_store::{Change, Etcd, ReadError, Standing, Store, Told, WatchError};
 
 use crate::durable::put;
 use crate::etcd::role;
@@ -79,7 +80,7 @@ async fn the_loss_of_one_member_of_three_is_not_noticed() {
     assert_eq!(presence.standing(), Standing::Held);
     let mut told = Vec::new();
     for _ in 0..number {
-        let Change::Put(stored) = watch.next().await.unwrap() else { panic!("nothing was removed") };
+        let Change::Put(stored) = next_change(&mut watch).await.unwrap() else { panic!("nothing was removed") };
         told.push(stored.key);
     }
     assert_eq!(told, (0..number).map(|number| role(&format!("r{number:05}"))).collect::<Vec<_>>());
@@ -136,11 +137,15 @@ async fn all_gone_is_told_in_time_and_over_by_itself() {
     assert_eq!(presence.standing(), Standing::Lost);
     assert!(started.elapsed() >= Duration::from_secs(1), "it was lost before its time");
 
+    let away = tokio::time::timeout(PATIENCE, watch.next()).await.unwrap();
+    assert!(matches!(&away, Ok(Told::Away { why }) if !why.is_empty()), "{away:?}");
+
     servers.restart(0);
     let failed_count = insist(&store, 2).await;
     assert!(failed_count < 1000);
-    // The watch goes on where it was.
-    let change = tokio::time::timeout(PATIENCE, watch.next()).await.unwrap().unwrap();
+    // The watch goes on where it was, and says so first.
+    assert_eq!(tokio::time::timeout(PATIENCE, watch.next()).await.unwrap(), Ok(Told::Back));
+    let change = tokio::time::timeout(PATIENCE, next_change(&mut watch)).await.unwrap().unwrap();
     assert_eq!(change.key(), &role("r00002"));
     // The record is there again, made anew or never gone.
     let held = async {
@@ -195,12 +200,12 @@ async fn reads_find_another_way() {
     let store = Etcd::open(&both, "muster").await.unwrap();
     store.perform(put(1, 0)).await.unwrap();
     let mut watch = store.watch(KeyKind::Roles, 0).await.unwrap();
-    assert_eq!(watch.next().await.unwrap().key(), &role("r00001"));
+    assert_eq!(next_change(&mut watch).await.unwrap().key(), &role("r00001"));
     relay.answers(Answers::Swallow);
     assert_eq!(store.range(KeyKind::All).await.unwrap().records.len(), 1);
     store.perform(put(2, 0)).await.unwrap();
     // The watch finds out by the missing sign of life, and loses nothing.
-    let change = tokio::time::timeout(PATIENCE, watch.next()).await.unwrap().unwrap();
+    let change = tokio::time::timeout(PATIENCE, next_change(&mut watch)).await.unwrap().unwrap();
     assert_eq!(change.key(), &role("r00002"));
 }
 
@@ -214,12 +219,12 @@ async fn a_name_that_was_taken_meanwhile_is_not_taken_back() {
     let ((key, first), (_, second)) = (node("n1", 1), node("n1", 2));
     let mut watch = other.watch(KeyKind::Nodes, 0).await.unwrap();
     let mut presence = store.keep(key.clone(), first, Duration::from_secs(2)).await.unwrap();
-    assert!(matches!(watch.next().await, Ok(Change::Put(_))));
+    assert!(matches!(next_change(&mut watch).await, Ok(Change::Put(_))));
     // Requests still pass, so the lease is ended from outside; the run behind the relay hears nothing.
     relay.answers(Answers::Swallow);
     let lease = other_lease(&servers);
     crate::etcd::raw(&servers.addresses()[0], "lease/revoke", &format!(r#"{{"ID":"{lease}"}}"#));
-    assert!(matches!(watch.next().await, Ok(Change::Deleted { .. })));
+    assert!(matches!(next_change(&mut watch).await, Ok(Change::Deleted { .. })));
     let taken = match other.keep(key.clone(), second.clone(), Duration::from_secs(30)).await {
         Ok(taken) => taken,
         Err(error) => panic!("{error}"),

@@ -49,6 +49,9 @@ pub struct Cluster {
 pub struct Nodes {
     /// By name.
     pub nodes: Vec<Node>,
+    /// Why the node that answers cannot use the store at the moment; absent while it can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_trouble: Option<String>,
 }
 
 /// One control-plane node, as the one that answers sees it.

@@ -5,8 +5,8 @@ use muster_model::view::{ClusterView, Liveness};
 use muster_model::{ShardId, WallTime};
 use std::collections::BTreeMap;
 
-/// All nodes.
-pub fn nodes(view: &ClusterView) -> Nodes {
+/// All nodes, and why the one that answers cannot use the store, if so.
+pub fn nodes(view: &ClusterView, store_trouble: Option<String>) -> Nodes {
     let agents = agents_by_shard(view);
     let node = |node: &muster_model::view::NodeView| {
         let owned = || view.shards.iter().filter(|shard| shard.owner.as_ref() == Some(&node.id));
@@ -23,7 +23,7 @@ pub fn nodes(view: &ClusterView) -> Nodes {
             clock_skew_ms: node.clock_skew_ms,
         }
     };
-    Nodes { nodes: view.nodes.iter().map(node).collect() }
+    Nodes { nodes: view.nodes.iter().map(node).collect(), store_trouble }
 }
 
 /// All shards.
@@ -94,7 +94,8 @@ mod tests {
             shards: Arc::new([shard(0, Some("node-1")), shard(1, None), shard(2, Some("node-1"))]),
             ..Default::default()
         };
-        let counts: Vec<_> = nodes(&view).nodes.into_iter().map(|it| (it.name, it.state, it.shard_count)).collect();
+        let counts: Vec<_> =
+            nodes(&view, None).nodes.into_iter().map(|it| (it.name, it.state, it.shard_count)).collect();
         assert_eq!(counts, [("node-1".into(), "live".into(), 2), ("node-2".into(), "gone".into(), 0)]);
         let shards = shards(&view).shards;
         assert_eq!((shards[0].epoch, shards[0].generation, shards[0].since), (9, 1, 2.0));
