@@ -50,6 +50,10 @@ pub struct HomeEngine {
     pub(crate) completed: VecDeque<Arc<FrameworkView>>,
     pub(crate) writes: BTreeMap<FrameworkId, WriteQueue>,
     pub(crate) registrar: Registrar,
+    /// Frameworks whose record waits for the store, of which people were told.
+    pub(crate) unwritten: BTreeSet<FrameworkId>,
+    /// People were told that calls are refused, as the store does not write.
+    pub(crate) has_refused: bool,
     /// Whom the answer to each write or read concerns.
     pub(crate) in_flight: BTreeMap<u64, Subject>,
     next_seq: u64,
@@ -82,6 +86,8 @@ impl HomeEngine {
             completed: VecDeque::new(),
             writes: BTreeMap::new(),
             registrar: Registrar::default(),
+            unwritten: BTreeSet::new(),
+            has_refused: false,
             in_flight: BTreeMap::new(),
             next_seq: 0,
             next_question: 0,

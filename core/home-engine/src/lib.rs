@@ -30,6 +30,7 @@ mod stream_id;
 mod subscribe;
 mod teardown;
 mod timers;
+mod unwritten;
 mod update_framework;
 
 pub use accept::{OffersError, TaskError};

@@ -115,6 +115,7 @@ impl HomeEngine {
             }
             let Some(intent) = queue.waiting.pop_front() else {
                 self.writes.remove(id);
+                self.note_settled(id);
                 return self.timers.cancel(&Timer::StoreRetry(id.clone()));
             };
             self.start_write(id, intent, 0, now);
@@ -143,6 +144,7 @@ impl HomeEngine {
     }
 
     pub(crate) fn persisted(&mut self, seq: u64, revision: u64, now: Now) {
+        self.note_store_back();
         match self.in_flight.remove(&seq) {
             Some(Subject::Registrations) => self.registrations_persisted(revision, now),
             Some(Subject::Framework(id)) => {
@@ -275,11 +277,16 @@ impl HomeEngine {
             queue.waiting = kept.into();
             self.timers.set(Timer::StoreRetry(id.clone()), now.mono.after(STORE_RETRY_INTERVAL));
         }
+        if self.writes.contains_key(id) {
+            self.note_unwritten(id, error);
+        }
+        if !refused.is_empty() {
+            self.note_refused(Some(id), error);
+        }
         let why = unavailable(Arc::from(format!("{error}")));
         for intent in refused {
             self.refuse(intent, &why);
         }
-        self.note(Some(id), "framework record not written", format!("{error}"));
     }
 
     fn refuse(&mut self, intent: Intent, answer: &Answer) {

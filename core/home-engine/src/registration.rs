@@ -219,7 +219,7 @@ impl HomeEngine {
         for (_, _, registration) in batch {
             self.refuse_connection(registration.connection, answer.clone());
         }
-        self.note(None, "new frameworks not written", format!("{error}"));
+        self.note_refused(None, error);
         self.start_registrations(now);
     }
 }

@@ -126,6 +126,52 @@ fn a_removal_whose_time_has_come_waits_for_the_store() {
     assert_eq!(world.give(Input::Persisted { seq: 4, revision: 10 }), [">owners remove f", ">allocator removed f"]);
 }
 
+/// Gives the input; hands back what people are told, with the details.
+fn notes_of(world: &mut World, input: Input) -> Vec<String> {
+    world.home.handle(input, world.now);
+    let mut notes = Vec::new();
+    while let Some(output) = world.home.poll_output() {
+        if let Output::Note { framework_id, what, detail } = output {
+            notes.push(format!("{}{what}: {detail}", framework_id.map(|id| format!("{id} ")).unwrap_or_default()));
+        }
+    }
+    notes
+}
+
+#[test]
+fn an_outage_is_said_once_for_each_framework_and_once_more_when_it_is_over() {
+    let mut world = World::new();
+    for (connection, id) in [(1, "f"), (2, "g")] {
+        world.subscribe(connection, Some(id), info(&["eng"]));
+    }
+    world.is_store_manual = true;
+    world.close(1);
+    world.close(2);
+    let away = "framework record not written; tried again until it is: the store is not available: no quorum";
+    assert_eq!(notes_of(&mut world, fail(3, unavailable())), [format!("f {away}")]);
+    assert_eq!(notes_of(&mut world, fail(4, unavailable())), [format!("g {away}")]);
+    assert_eq!(world.pass(1), ["persist 5 put:frameworks/f", "persist 6 put:frameworks/g"]);
+    for seq in [5, 6] {
+        assert_eq!(notes_of(&mut world, fail(seq, unavailable())), [""; 0], "it is the same outage");
+    }
+    assert_eq!(world.pass(1), ["persist 7 put:frameworks/f", "persist 8 put:frameworks/g"]);
+    // Calls that are refused are one subject, however many there are.
+    let refused = "calls that write to the store are answered 503: the store is not available: no quorum";
+    for (connection, seq, expected) in [(3, 9, vec![refused]), (4, 10, vec![])] {
+        world.subscribe(connection, None, info(&["eng"]));
+        assert_eq!(notes_of(&mut world, fail(seq, unavailable())), expected, "case: {connection}");
+    }
+    let over = "framework record settled after an outage of the store";
+    let back = "calls that write to the store are carried out again: 2 framework records wait".to_owned();
+    assert_eq!(
+        notes_of(&mut world, Input::Persisted { seq: 7, revision: 20 }),
+        [back, format!("f {over}: 1 others wait")]
+    );
+    assert_eq!(notes_of(&mut world, Input::Persisted { seq: 8, revision: 21 }), [format!("g {over}: 0 others wait")]);
+    world.subscribe(5, Some("f"), info(&["eng"]));
+    assert_eq!(notes_of(&mut world, fail(11, unavailable())), [refused.replace("calls", "f calls")], "a new outage");
+}
+
 #[test]
 fn a_counter_that_moved_is_read_and_the_next_number_taken() {
     let mut world = World::new();
