@@ -149,3 +149,5 @@ pub enum Event {
     /// The process is asked to stop.
     Stop,
 }
+        /// The other node ended it as it stops.
+        is_stopping: bool,

@@ -184,13 +184,16 @@ impl EventLoop {
                 self.links.insert(link, handle);
                 Input::PeerUp { link, node }
             }
-            Event::PeerDown { link, .. } => {
+            Event::PeerDown { link, is_stopping, .. } => {
                 self.ways.table.down(link);
                 self.links.remove(&link);
                 Input::PeerDown { link }
             }
             Event::Stop => return Next::Stop,
         };
+                if is_stopping {
+                    self.node.handle(Input::PeerStops { link }, now);
+                }
         self.node.handle(input, now);
         Next::Turn
     }

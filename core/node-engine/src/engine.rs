@@ -155,6 +155,11 @@ impl NodeEngine {
             }
             Input::StandBy { session, agent_id } => self.stand_by(session, &agent_id, now),
             Input::PeerUp { link, node } => self.peer_up(link, node, now),
+            Input::PeerStops { link } => {
+                if let Some(node) = self.link_nodes.get(&link).cloned() {
+                    self.membership.handle(Probed::Stopping { node }, now);
+                }
+            }
             Input::PeerDown { link } => self.peer_down(link, now),
             Input::Probed(input) => self.membership.handle(input, now),
             Input::ClockHeard { node, ahead_ms } => self.hear_clock(node, ahead_ms),

@@ -125,6 +125,11 @@ pub enum Input {
         /// The other node.
         node: NodeId,
     },
+    /// The other node ended the connection as it stops.
+    PeerStops {
+        /// The connection; its end is told after this.
+        link: LinkId,
+    },
     /// A connection with another node has ended.
     PeerDown {
         /// The connection.

@@ -63,6 +63,8 @@ pub enum LostWhy {
     Unreachable,
     /// Its machine says that the process is gone.
     ProcessGone,
+    /// It said so and ended in order.
+    Stopped,
 }
 
 impl LostWhy {
@@ -70,7 +72,7 @@ impl LostWhy {
     /// moved a moment ago moves again only then.
     pub const fn is_certain(self) -> bool {
         match self {
-            Self::PresenceGone | Self::ProcessGone => true,
+            Self::PresenceGone | Self::ProcessGone | Self::Stopped => true,
             Self::Unreachable => false,
         }
     }
@@ -82,6 +84,7 @@ impl fmt::Display for LostWhy {
             Self::PresenceGone => "its lease was lost",
             Self::Unreachable => "most nodes cannot reach it",
             Self::ProcessGone => "its process is gone",
+            Self::Stopped => "it was stopped",
         })
     }
 }

@@ -53,6 +53,11 @@ pub enum Input {
         /// Which.
         node: NodeId,
     },
+    /// The node says itself that it stops: once its record is gone, or nobody listens there any more, it is.
+    Stopping {
+        /// Which.
+        node: NodeId,
+    },
     /// This process did not run for this long: what it believes to have missed, it may just not have heard.
     Paused {
         /// How long.
@@ -147,6 +152,8 @@ struct Peer {
     /// Whom it said it can't reach, when it answered last.
     suspects: BTreeSet<NodeId>,
     is_other_run_noted: bool,
+    /// It said that it stops.
+    is_stopping: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -201,6 +208,11 @@ impl Membership {
             Input::StoreBack => self.is_store_away = false,
             Input::Answered { node, incarnation, suspects } => self.take_answer(&node, incarnation, suspects, now),
             Input::Refused { node } => self.take_refusal(&node, now),
+            Input::Stopping { node } => {
+                if let Some(peer) = self.peers.get_mut(&node) {
+                    peer.is_stopping = true;
+                }
+            }
             Input::Paused { slept: _ } => self.doubt_itself(now),
         }
         self.judge_all(now);
@@ -271,6 +283,7 @@ impl Membership {
                 (Standing::Gone(LostWhy::PresenceGone), _) => (Liveness::Gone, "its lease was lost"),
                 (Standing::Gone(LostWhy::Unreachable), _) => (Liveness::Gone, "most nodes cannot reach it"),
                 (Standing::Gone(LostWhy::ProcessGone), _) => (Liveness::Gone, "its process is gone"),
+                (Standing::Gone(LostWhy::Stopped), _) => (Liveness::Gone, "it was stopped"),
             };
             let standing = NodeStanding { state, since: peer.since.wall, why, incarnation: peer.record.incarnation };
             view.insert(node.clone(), standing);
@@ -328,6 +341,7 @@ impl Membership {
             first_refusal: now.mono,
             suspects: BTreeSet::new(),
             is_other_run_noted: false,
+            is_stopping: false,
         };
         self.peers.insert(node.clone(), peer);
         self.note(&node, Noted::Came(arrival));
@@ -408,7 +422,10 @@ impl Membership {
             let is_refused = peer.refusals >= REFUSALS_MIN && now.mono.since(peer.first_refusal) >= REFUSALS_SPAN;
             let own_vote = usize::from(peer.standing == Standing::Suspect && !is_doubtful);
             let votes = votes.get(node).copied().unwrap_or(0) + own_vote;
-            let why = if is_refused && !self.is_store_away {
+            let has_stopped = peer.is_stopping && (is_refused || !peer.is_present);
+            let why = if has_stopped && !self.is_store_away {
+                LostWhy::Stopped
+            } else if is_refused && !self.is_store_away {
                 LostWhy::ProcessGone
             } else if own_vote == 1 && !peer.is_present && !self.is_store_away {
                 LostWhy::PresenceGone

@@ -1,4 +1,4 @@
-//! `kill -9` of nodes while tasks run and launches are under way.
+//! `kill -9` of nodes, or a stop in order, while tasks run and launches are under way.
 
 use super::{Client, Scene, UNTIL_GO, list, shards_of, string, wait_shards};
 use muster_e2e::{scheduler::task, wait};
@@ -112,6 +112,22 @@ fn an_owner_is_killed(scene: &mut Scene, client: &Client, victim: usize) {
     let of_running = updates.iter().skip(updates_before).filter(|(task, _)| task.starts_with("run-"));
     assert_eq!(of_running.count(), 0, "acknowledged updates came again: {updates:?}");
     comes_back(scene, client, victim, shards);
+}
+
+#[test]
+fn a_node_that_is_stopped_in_order_is_called_so() {
+    let (mut scene, client) = Scene::start(1, |_| 0);
+    let (all, shards) = (scene.owned_by(0, 1), shards_of(&scene.cluster, 0, 1));
+    assert!(shards > 0 && !all.is_empty());
+    scene.cluster.signal_node(1, "TERM").unwrap();
+    wait_shards(&scene.cluster, 0, 1, 0);
+    let moved = scene.cluster.shards(0).unwrap().into_iter().filter(|shard| shard["epoch"].as_u64() > Some(1));
+    let words: Vec<String> = moved.map(|shard| string(&shard["why"])).collect();
+    let stopped = words.iter().filter(|why| *why == &format!("node {} was stopped", scene.cluster.name(1))).count();
+    assert_eq!(stopped, shards, "{words:?}");
+    scene.launch_on(&client, "after", &all);
+    scene.expect_tasks_run_on(0);
+    scene.expect_nothing_twice();
 }
 
 /// The killed node starts again under its name: its shards are handed back to it, with tasks running.

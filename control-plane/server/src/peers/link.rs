@@ -12,7 +12,7 @@ use muster_node_engine::io::Input;
 use muster_node_wire::WireError;
 use muster_node_wire::limits::FRAME_BYTES_MAX;
 use muster_node_wire::message::{decode_messages, encode_messages};
-use muster_transport::quic::{CloseCode, Connection, RecvStream, SendStream};
+use muster_transport::quic::{CloseCode, Connection, ConnectionLost, RecvStream, SendStream};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tracing::info;
@@ -72,13 +72,15 @@ impl Peers {
             why = self.serve_requests(&node, connection) => why,
             lost = connection.closed() => lost.to_string(),
         };
-        connection.close(CloseCode::DONE, &why);
+        // Once nobody takes messages any more, the other node is told that this is not the link's fault.
+        let code = if self.events.is_closed() { CloseCode::STOPPING } else { CloseCode::DONE };
+        connection.close(code, &why);
         // What it really died of, where a stream only noticed the consequence.
-        let why = match connection.close_reason() {
-            Some(lost @ muster_transport::quic::ConnectionLost::ClosedByPeer { .. }) => lost.to_string(),
-            _ => why,
+        let (why, is_stopping) = match connection.close_reason() {
+            Some(lost @ ConnectionLost::ClosedByPeer { code, .. }) => (lost.to_string(), code == CloseCode::STOPPING),
+            _ => (why, false),
         };
-        let _ = self.events.send(Event::PeerDown { link, why: Arc::from(why.as_str()) }).await;
+        let _ = self.events.send(Event::PeerDown { link, why: Arc::from(why.as_str()), is_stopping }).await;
         Some(LinkEnd { node, why })
     }
 

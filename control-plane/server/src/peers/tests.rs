@@ -97,7 +97,7 @@ impl Node {
 
     async fn down(&mut self) -> (LinkId, Arc<str>) {
         match self.next().await {
-            Event::PeerDown { link, why } => (link, why),
+            Event::PeerDown { link, why, .. } => (link, why),
             other => panic!("expected PeerDown, found {other:?}"),
         }
     }

@@ -1,7 +1,7 @@
 //! Decides what is taken, what is handed over and to whom, and what waits until when.
 
 use super::{Claims, DRAIN_MAX, HAND_OVERS_MAX, Output, QUIET_MIN, Slot, State, key_of};
-use crate::live::{Arrival, Live};
+use crate::live::{Arrival, Live, LostNode, LostWhy};
 use crate::rendezvous::Part;
 use alloc::format;
 use alloc::sync::Arc;
@@ -76,6 +76,7 @@ impl Claims {
         }
         match self.live.lost.get(node) {
             Some(lost) if !lost.why.is_certain() && slot.quiet_at() > now => Taking::Wait(slot.quiet_at()),
+            Some(LostNode { why: LostWhy::Stopped, .. }) => Taking::Take(Arc::from(format!("node {node} was stopped"))),
             Some(lost) => Taking::Take(Arc::from(format!("node {node} was lost: {}", lost.why))),
             None => Taking::Take(Arc::from(format!("node {node} is not there"))),
         }

@@ -245,6 +245,7 @@ fn what_moved_a_moment_ago_moves_again_only_if_its_node_is_lost_for_certain() {
     for (why, expected) in [
         (LostWhy::PresenceGone, Some("node b was lost: its lease was lost")),
         (LostWhy::ProcessGone, Some("node b was lost: its process is gone")),
+        (LostWhy::Stopped, Some("node b was stopped")),
         (LostWhy::Unreachable, None),
     ] {
         let (mut first, mut store, shard) = after_a_move();

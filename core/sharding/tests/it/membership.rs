@@ -185,6 +185,36 @@ fn a_node_without_its_record_is_lost_once_it_does_not_answer() {
 }
 
 #[test]
+fn a_node_that_says_that_it_stops_is_gone_with_its_record_or_its_process() {
+    for (name, names, reaction, millis, expected) in [
+        ("it stops and is still there", vec!["a", "b"], Reaction::Answer(Vec::new()), 1_000, None),
+        ("its record is gone", vec!["a"], Reaction::Answer(Vec::new()), 0, Some(LostWhy::Stopped)),
+        ("its process is gone", vec!["a", "b"], Reaction::Refuse, 350, Some(LostWhy::Stopped)),
+    ] {
+        let mut world = World::new(&["b"]);
+        world.run(1_000);
+        world.input(Input::Stopping { node: node("b") });
+        assert_eq!(world.state("b"), Some(Liveness::Live), "case: {name}");
+        world.nodes(&names);
+        world.set("b", reaction);
+        world.run(millis);
+        assert_eq!(world.lost("b"), expected, "case: {name}");
+    }
+    assert_eq!(LostWhy::Stopped.to_string(), "it was stopped");
+    // Its record may vanish before its word comes.
+    let mut world = World::new(&["b"]);
+    world.nodes(&["a"]);
+    assert_eq!(world.lost("b"), None);
+    world.input(Input::Stopping { node: node("b") });
+    assert_eq!(world.lost("b"), Some(LostWhy::Stopped));
+    // Its next run has said nothing.
+    world.input(Input::Nodes(vec![record("a", 1), record("b", 2)]));
+    assert_eq!(world.state("b"), Some(Liveness::Live));
+    world.nodes(&["a"]);
+    assert_eq!(world.lost("b"), None);
+}
+
+#[test]
 fn a_process_that_is_gone_is_lost_after_three_refusals() {
     let mut world = World::new(&["b"]);
     world.run(1_000);
