@@ -135,7 +135,10 @@ impl OwnerEngine {
             self.outbox.note(NoteLevel::Debug, None, "an answer to no write ignored", format!("write {seq}"));
             return;
         };
-        self.store.wait = Duration::ZERO;
+        if core::mem::replace(&mut self.store.wait, Duration::ZERO) > Duration::ZERO {
+            let detail = format!("{} others are on their way", self.store.writes.len());
+            self.outbox.note(NoteLevel::Info, Some(&agent_id), "the store changes agents' records again", detail);
+        }
         self.store.retry_at = Timestamp::ZERO;
         if self.agents.get(&agent_id).is_some_and(|agent| agent.revision < revision) {
             self.apply_record(&agent_id, record, revision, now);
@@ -149,10 +152,12 @@ impl OwnerEngine {
             self.outbox.note(NoteLevel::Debug, None, "an answer to no write ignored", format!("write {seq}"));
             return;
         };
+        if self.store.wait == Duration::ZERO {
+            let what = "the store did not change an agent's record; this and others are tried again until it does";
+            self.outbox.note(NoteLevel::Warn, Some(&agent_id), what, format!("{error}"));
+        }
         self.store.wait = self.store.wait.doubled().clamp(WRITE_RETRY, WRITE_RETRY_MAX);
         self.store.retry_at = now.mono.after(self.store.wait);
-        let what = "the store did not change an agent's record; tried again later";
-        self.outbox.note(NoteLevel::Warn, Some(&agent_id), what, format!("{error}"));
         match error {
             PersistError::Conflict { .. } | PersistError::Unknown { .. } => {
                 self.outbox.push(Output::ReadAgent { agent_id: agent_id.clone() });
