@@ -72,14 +72,14 @@ impl Peers {
             why = self.serve_requests(&node, connection) => why,
             lost = connection.closed() => lost.to_string(),
         };
-        // Once nobody takes messages any more, the other node is told that this is not the link's fault.
-        let code = if self.events.is_closed() { CloseCode::STOPPING } else { CloseCode::DONE };
-        connection.close(code, &why);
-        // What it really died of, where a stream only noticed the consequence.
+        // What it really died of, where a stream only noticed the consequence. Closing it here would hide that.
         let (why, is_stopping) = match connection.close_reason() {
             Some(lost @ ConnectionLost::ClosedByPeer { code, .. }) => (lost.to_string(), code == CloseCode::STOPPING),
             _ => (why, false),
         };
+        // Once nobody takes messages any more, the other node is told that this is not the link's fault.
+        let code = if self.events.is_closed() { CloseCode::STOPPING } else { CloseCode::DONE };
+        connection.close(code, &why);
         let _ = self.events.send(Event::PeerDown { link, why: Arc::from(why.as_str()), is_stopping }).await;
         Some(LinkEnd { node, why })
     }

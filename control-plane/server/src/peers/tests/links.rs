@@ -149,7 +149,8 @@ async fn a_node_that_starts_again_gets_a_new_link_once_it_is_registered() {
     let authority = authority();
     let (mut n1, to_n2, n2, _) = pair(&authority).await;
     n2.endpoint.close(CloseCode::STOPPING, "stopped");
-    assert_eq!(n1.down().await.0, to_n2.link());
+    let Event::PeerDown { link, is_stopping, .. } = n1.next().await else { panic!("the end of the link") };
+    assert_eq!((link, is_stopping), (to_n2.link(), true));
     // It dials for as long as the old run is registered, and is told of the new one.
     let mut again = Node::start(&authority, "n2", 3);
     let records = vec![n1.record(), again.record()];
