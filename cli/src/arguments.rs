@@ -28,7 +28,7 @@ pub(crate) enum Command {
     /// (it is then killed, once its agent is back); 125 when Muster itself failed. The command's stdout comes out on
     /// stdout, all else on stderr. Ctrl-C kills it.
     Run(Run),
-    /// List the agents, or revoke one
+    /// List the agents; stop offers on one, let them be made again, or revoke it
     #[command(args_conflicts_with_subcommands = true)]
     Agents(Agents),
     /// List the frameworks
@@ -151,6 +151,16 @@ pub(crate) struct Agents {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AgentsCommand {
+    /// Stop offers on an agent; its tasks run on
+    Deactivate {
+        /// The agent's id, as listed
+        id: String,
+    },
+    /// Let offers be made on an agent again, also on one whose disk was rolled back
+    Reactivate {
+        /// The agent's id, as listed
+        id: String,
+    },
     /// End an agent's certificate: its session closes and it never comes back under this id
     Revoke {
         /// The agent's id, as listed
@@ -281,6 +291,8 @@ mod tests {
             ("muster run -- --odd-name -x", true),
             ("muster agents --output json", true),
             ("muster agents -o yaml", false),
+            ("muster agents deactivate a1", true),
+            ("muster agents reactivate", false),
             ("muster tasks", true),
             ("muster tasks --output json", true),
             ("muster tasks logs t1 --follow", true),

@@ -51,6 +51,17 @@ pub(crate) async fn revoke_agent(api: &Api, id: &str) -> Result<(), ApiError> {
     api.delete(&format!("{BASE}/agents/{}/certificate", escape(id))).await
 }
 
+/// Stops offers on an agent.
+pub(crate) async fn deactivate_agent(api: &Api, id: &str) -> Result<(), ApiError> {
+    let path = format!("{BASE}/agents/{}/deactivation", escape(id));
+    api.call(Method::PUT, &path, &[], Bytes::new()).await.map(|_| ())
+}
+
+/// Lets offers be made on an agent again.
+pub(crate) async fn reactivate_agent(api: &Api, id: &str) -> Result<(), ApiError> {
+    api.delete(&format!("{BASE}/agents/{}/deactivation", escape(id))).await
+}
+
 /// Ends a join token.
 pub(crate) async fn revoke_token(api: &Api, name: &str) -> Result<(), ApiError> {
     api.delete(&format!("{BASE}/tokens/{}", escape(name))).await

@@ -65,6 +65,14 @@ fn execute(arguments: Arguments) -> anyhow::Result<u8> {
             Command::Run(options) => return run::run(&api()?, options).await.map_err(Into::into),
             Command::Agents(agents) => match &agents.command {
                 None => lists::list(&api()?, Kind::Agents, agents.list).await?,
+                Some(AgentsCommand::Deactivate { id }) => {
+                    endpoints::deactivate_agent(&api()?, id).await?;
+                    format!("no offers are made on agent {id}; its tasks run on\n")
+                }
+                Some(AgentsCommand::Reactivate { id }) => {
+                    endpoints::reactivate_agent(&api()?, id).await?;
+                    format!("offers are made on agent {id} again\n")
+                }
                 Some(AgentsCommand::Revoke { id }) => {
                     endpoints::revoke_agent(&api()?, id).await?;
                     format!("agent {id} is revoked; its tasks count as lost once the agent timeout is over\n")

@@ -9,6 +9,7 @@ use muster_e2e::{
     cluster::Cluster,
     http,
     process::{Process, muster, program},
+    scheduler::{Acknowledge, Scheduler, framework, task},
     wait,
 };
 use serde_json::{Value, json};
@@ -90,6 +91,74 @@ fn a_revoked_agent_is_called_so_everywhere() {
     let logs = muster(&cluster.url(), &["tasks", "logs", &task]).unwrap();
     assert!(!logs.status.success() && text(&logs.stderr).contains("does not come back"), "{}", text(&logs.stderr));
     wait_for(&run, "is revoked and does not come back");
+}
+
+#[test]
+fn a_deactivated_agent_runs_what_it_has_and_is_offered_again_when_reactivated() {
+    let mut cluster = Cluster::with_agent().unwrap();
+    let scheduler = Scheduler::subscribe(cluster.http, &framework("e2e"), Acknowledge::All).unwrap();
+    let launch = |name: &str| {
+        let offer = scheduler.next_offer().unwrap();
+        scheduler.launch(&offer, &[task(name, "sleep 600", &offer)]).unwrap();
+        scheduler.wait_state(name, "TASK_RUNNING").unwrap();
+        scheduler.next_offer().unwrap()
+    };
+    let mut open = launch("first");
+    let (agent, _) = ids(&cluster);
+    // Shows that offers are made.
+    cluster.add_agent("b", "cpus:1;mem:128").unwrap();
+    let mut other = scheduler.next_offer().unwrap();
+    assert_ne!(other["agent_id"]["value"], agent.as_str());
+    let call = |kind: &str, id: &str| {
+        let call = json!({"type": kind, kind.to_lowercase(): {"agent_id": {"value": id}}});
+        let answer = http::post_json(cluster.http, "/api/v1", &[], &call).unwrap();
+        (answer.status, answer.text())
+    };
+    let is_away = (400, "Agent is not deactivated".to_owned());
+    assert_eq!(call("REACTIVATE_AGENT", &agent), is_away);
+    assert_eq!(call("REACTIVATE_AGENT", "nobody"), is_away);
+    assert_eq!(call("DEACTIVATE_AGENT", "nobody"), (400, "Unknown agent".to_owned()));
+
+    for (name, deactivate, reactivate) in [("the command line", true, false), ("the API of Mesos", false, true)] {
+        let by_command = |what: &str| {
+            let ended = muster(&cluster.url(), &["agents", what, &agent]).unwrap();
+            assert!(ended.status.success(), "case: {name}: {}", text(&ended.stderr));
+        };
+        if deactivate {
+            by_command("deactivate");
+        } else {
+            // Twice is once.
+            for _ in 0..2 {
+                assert_eq!(call("DEACTIVATE_AGENT", &agent), (200, String::new()), "case: {name}");
+            }
+        }
+        let is_void = |events: &[Value]| events.iter().any(|event| event["rescind"]["offer_id"] == open["id"]);
+        scheduler.wait("the open offer to be taken back", |events| is_void(events).then_some(())).unwrap();
+        let shown = cluster.operator("GET_AGENTS").unwrap();
+        let shown = shown["get_agents"]["agents"].as_array().unwrap();
+        let shown = shown.iter().find(|it| it["agent_info"]["id"]["value"] == agent.as_str()).unwrap();
+        assert_eq!((&shown["active"], &shown["deactivated"]), (&json!(false), &json!(true)), "case: {name}");
+        let list = text(&muster(&cluster.url(), &["agents"]).unwrap().stdout);
+        assert!(list.contains("deactivated"), "case: {name}: {list}");
+        // Others are offered, and it is not, although the framework asks for it; and its task runs.
+        scheduler.send(json!({"type": "REVIVE"})).unwrap();
+        for _ in 0..3 {
+            let decline = json!({"offer_ids": [other["id"]], "filters": {"refuse_seconds": 0.0}});
+            scheduler.send(json!({"type": "DECLINE", "decline": decline})).unwrap();
+            other = scheduler.next_offer().unwrap();
+            assert_ne!(other["agent_id"]["value"], agent.as_str(), "case: {name}");
+        }
+        assert_eq!(cluster.task("first").unwrap()["state"], "TASK_RUNNING", "case: {name}");
+        if reactivate {
+            assert_eq!(call("REACTIVATE_AGENT", &agent), (200, String::new()), "case: {name}");
+        } else {
+            by_command("reactivate");
+        }
+        open = launch(&format!("after-{}", i32::from(reactivate)));
+        assert_eq!(open["agent_id"]["value"], agent.as_str(), "case: {name}");
+    }
+    let refused = muster(&cluster.url(), &["agents", "deactivate", "nobody"]).unwrap();
+    assert!(!refused.status.success() && text(&refused.stderr).contains("no agent has the id 'nobody'"));
 }
 
 #[test]

@@ -1,9 +1,9 @@
-//! What operators do with the store: join tokens, and the end of an agent's certificate.
+//! What operators do with the store: join tokens, and what an agent may.
 //!
 //! A token's secret is shown once, when it is made; the store holds its hash only.
 
 use crate::event::Event;
-use muster_model::record::{Record, TokenRecord};
+use muster_model::record::{AgentRecord, Record, TokenRecord};
 use muster_model::store_op::{Compare, Key, KeyKind, PersistError, StoreOp, Stored, Write};
 use muster_model::{AgentId, Duration, WallTime};
 use muster_store::{ReadError, Store};
@@ -123,30 +123,62 @@ impl Admin {
     /// Revokes an agent's certificate: its session ends and it never comes back; its tasks count as lost once it has been
     /// silent for the agent timeout. To use the machine again, empty its work directory and join anew.
     pub async fn revoke_agent(&self, id: &str) -> Result<(), AdminError> {
+        self.change_agent(id, |agent| agent.is_revoked = true).await?;
+        info!(agent_id = id, "certificate revoked by an operator");
+        Ok(())
+    }
+
+    /// Stops offers on an agent; its tasks run on.
+    pub async fn deactivate_agent(&self, id: &str) -> Result<(), AdminError> {
+        if self.change_agent(id, |agent| agent.is_deactivated = true).await?.is_some() {
+            info!(agent_id = id, "agent deactivated by an operator");
+        }
+        Ok(())
+    }
+
+    /// Lets offers be made on an agent again. Returns its record as it is now, or nothing where it was not deactivated.
+    pub async fn reactivate_agent(&self, id: &str) -> Result<Option<AgentRecord>, AdminError> {
+        let changed = self.change_agent(id, |agent| agent.is_deactivated = false).await?;
+        if changed.is_some() {
+            info!(agent_id = id, "agent reactivated by an operator");
+        }
+        Ok(changed)
+    }
+
+    /// Changes an agent's record and tells this node's engines; others hear of it by the store's watch. Returns the new
+    /// record, or nothing where nothing was to be changed.
+    async fn change_agent(
+        &self,
+        id: &str,
+        change: impl Fn(&mut AgentRecord),
+    ) -> Result<Option<AgentRecord>, AdminError> {
         let no_such = || AdminError::NoSuchAgent(id.to_owned());
         let key = Key::Agent(AgentId::parse(id).map_err(|_| no_such())?);
         for _ in 0..RETRIES_MAX {
             let found = self.store.get(vec![key.clone()]).await?.records.into_iter().next().ok_or_else(no_such)?;
-            let Record::Agent(mut agent) = found.record else { return Err(no_such()) };
-            agent.is_revoked = true;
-            let record = Record::Agent(agent);
+            let Record::Agent(before) = found.record else { return Err(no_such()) };
+            let mut agent = before.clone();
+            change(&mut agent);
+            if agent == before {
+                return Ok(None);
+            }
+            let record = Record::Agent(agent.clone());
             let op = StoreOp {
                 compares: vec![Compare { key: key.clone(), revision: Some(found.revision) }],
                 writes: vec![Write::Put(key.clone(), record.clone())],
             };
             match self.store.perform(op).await {
                 Ok(revision) => {
-                    info!(agent_id = id, "certificate revoked by an operator");
                     let changed = Stored { key, revision, record };
                     // A closed channel means that the node stops; the record says it all to the next owner.
                     let _ = self.events.send(Event::AgentAdmitted(Box::new(changed))).await;
-                    return Ok(());
+                    return Ok(Some(agent));
                 }
                 Err(PersistError::Conflict { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(AdminError::Bad(format!("agent {id} changes faster than it can be revoked; try again")))
+        Err(AdminError::Bad(format!("agent {id} changes faster than an operator can change it; try again")))
     }
 
     /// Revokes a token by its name. Machines that joined with it stay.

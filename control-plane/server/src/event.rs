@@ -11,7 +11,7 @@ use muster_model::store_op::Stored;
 use muster_model::view::ClusterView;
 use muster_model::{AgentId, FrameworkId, Uuid};
 use muster_node_engine::io::Input;
-use muster_owner_engine::io::SessionId;
+use muster_owner_engine::io::{DoubtSeen, SessionId};
 use muster_transport::quic::Connection;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
@@ -131,7 +131,14 @@ pub enum Event {
         /// The message.
         message: Box<FromAgent>,
     },
-    /// A machine was admitted; the store has its record.
+    /// An operator trusts an agent whose journal is in doubt.
+    SettleDoubt {
+        /// Which agent.
+        agent_id: AgentId,
+        /// The doubt as it was, if this node has one.
+        reply: oneshot::Sender<Option<DoubtSeen>>,
+    },
+    /// An agent's record was made or changed; the store has it.
     AgentAdmitted(Box<Stored>),
     /// An input that the node's engine takes as it is: what the store answers and tells, and other nodes' messages.
     Node(Box<Input>),
@@ -145,9 +152,9 @@ pub enum Event {
         link: LinkId,
         /// Why, for people.
         why: Arc<str>,
+        /// The other node ended it as it stops.
+        is_stopping: bool,
     },
     /// The process is asked to stop.
     Stop,
 }
-        /// The other node ended it as it stops.
-        is_stopping: bool,

@@ -175,6 +175,10 @@ impl EventLoop {
             Event::FromAgent { session, message } => {
                 Input::Owner(owner::Input::FromAgent { session, message: *message })
             }
+            Event::SettleDoubt { agent_id, reply } => {
+                let _ = reply.send(self.node.doubt_of(&agent_id));
+                Input::Owner(owner::Input::SettleDoubt { agent_id })
+            }
             Event::AgentAdmitted(stored) => Input::Owner(owner::Input::AgentAdmitted(*stored)),
             Event::Node(input) => *input,
             Event::Probed(event) => Input::Probed(self.probed(event, now)),
@@ -187,13 +191,13 @@ impl EventLoop {
             Event::PeerDown { link, is_stopping, .. } => {
                 self.ways.table.down(link);
                 self.links.remove(&link);
+                if is_stopping {
+                    self.node.handle(Input::PeerStops { link }, now);
+                }
                 Input::PeerDown { link }
             }
             Event::Stop => return Next::Stop,
         };
-                if is_stopping {
-                    self.node.handle(Input::PeerStops { link }, now);
-                }
         self.node.handle(input, now);
         Next::Turn
     }

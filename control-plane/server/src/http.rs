@@ -3,6 +3,7 @@
 //! A request is read whole (bounded), routed by the longest registered path, and answered from an immutable picture or
 //! by one question to the event loop. Only SUBSCRIBE and followed files are streams.
 
+mod agents;
 mod body;
 mod forward;
 mod legacy;

@@ -39,6 +39,7 @@ impl NodeEngine {
             | owner::Input::ShardLost { .. }
             | owner::Input::Drain { .. }
             | owner::Input::Undrain { .. }
+            | owner::Input::SettleDoubt { .. }
             | owner::Input::PeerMoved { .. }
             | owner::Input::FromAgent { .. }
             | owner::Input::FromNode(_)

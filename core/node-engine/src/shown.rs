@@ -4,8 +4,9 @@ use crate::engine::NodeEngine;
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use muster_model::AgentId;
 use muster_model::view::{ClusterView, NodeView, ShardView};
-use muster_owner_engine::io::NoteLevel;
+use muster_owner_engine::io::{DoubtSeen, NoteLevel};
 use muster_sharding::membership::Noted;
 
 impl NodeEngine {
@@ -20,6 +21,11 @@ impl NodeEngine {
             nodes: self.shown_nodes(framework_count).into(),
             shards: self.shown_shards().into(),
         }
+    }
+
+    /// Why nothing is launched on an agent of this node's, if so.
+    pub fn doubt_of(&self, agent_id: &AgentId) -> Option<DoubtSeen> {
+        self.owner.doubt_of(agent_id)
     }
 
     /// Nodes that are registered, and lost ones that still have shards to their names.

@@ -5,6 +5,7 @@
 //! states of the record and are written before anybody sees them.
 
 use crate::book::Book;
+use crate::doubt::Doubt;
 use crate::engine::Why;
 use crate::io::SessionId;
 use crate::limits::ACKNOWLEDGED_REMEMBERED_MAX;
@@ -95,8 +96,10 @@ pub(crate) struct Agent {
     pub(crate) is_token_old: bool,
     /// Where the agent's journal was seen at the latest.
     pub(crate) journal_seen: u64,
-    /// Why nothing is launched on it until an operator decides.
-    pub(crate) doubt: Option<Arc<str>>,
+    /// Where it ended at the beginning of its last session.
+    pub(crate) journal_shown: u64,
+    /// Why nothing is launched on it.
+    pub(crate) doubt: Option<Doubt>,
     /// It was unreachable and its session's first picture is still to be applied.
     pub(crate) is_returning: bool,
     /// A picture that waits for the record to say that the agent is reachable again.
@@ -138,6 +141,7 @@ impl Agent {
             ratchet: None,
             is_token_old: false,
             journal_seen: 0,
+            journal_shown: 0,
             doubt: None,
             is_returning: false,
             held: None,

@@ -139,6 +139,7 @@ impl OwnerEngine {
             Input::SessionOpened { session, agent_id, certificate, peer, hello } => {
                 self.open_session(session, agent_id, certificate, peer, hello, now);
             }
+            Input::SettleDoubt { agent_id } => self.settle_doubt(&agent_id),
             Input::PeerMoved { session, peer } => self.move_peer(session, peer),
             Input::SessionClosed { session, why } => self.session_closed(session, &why, now),
             Input::FromAgent { session, message } => self.hear_agent(session, message, now),

@@ -32,6 +32,15 @@ pub struct OwnerConfig {
     pub unreachable_tasks_max: usize,
 }
 
+/// Why nothing is launched on an agent.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DoubtSeen {
+    /// What is wrong, and what to do.
+    pub why: Arc<str>,
+    /// Whether it is an operator's to settle.
+    pub is_operators: bool,
+}
+
 /// A shard that this node has become the owner of: its record's swap succeeded.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TakenShard {
@@ -99,6 +108,11 @@ pub enum Input {
         peer: Arc<str>,
         /// Its first message.
         hello: Hello,
+    },
+    /// An operator trusts an agent whose journal is in doubt.
+    SettleDoubt {
+        /// Which.
+        agent_id: AgentId,
     },
     /// The connection's far address changed; the session lives on.
     PeerMoved {

@@ -18,6 +18,7 @@ pub mod admission;
 mod agent;
 mod book;
 mod decide;
+mod doubt;
 mod drain;
 mod engine;
 mod framework;

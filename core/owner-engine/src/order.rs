@@ -4,6 +4,7 @@
 //! agent's picture says what became of it.
 
 use crate::book::part_of;
+use crate::doubt::Doubt;
 use crate::engine::OwnerEngine;
 use crate::grant::unused;
 use crate::io::NoteLevel;
@@ -245,8 +246,8 @@ impl OwnerEngine {
         if agent.is_draining && !order.tasks.is_empty() {
             return Err(OrderError::HandedOver);
         }
-        if let (Some(why), false) = (&agent.doubt, order.tasks.is_empty()) {
-            return Err(OrderError::AgentInDoubt { why: why.clone() });
+        if let (Some(doubt), false) = (&agent.doubt, order.tasks.is_empty()) {
+            return Err(OrderError::AgentInDoubt { why: doubt.in_words(&order.agent_id) });
         }
         let mut grants: Vec<Grant> = Vec::new();
         for offer_id in order.offers.iter().copied().collect::<BTreeSet<_>>() {
@@ -469,9 +470,10 @@ impl OwnerEngine {
             OrderRefusal::OldFence { .. } | OrderRefusal::JournalInDoubt { .. } => Reason::AgentDisconnected,
         };
         match refusal {
-            OrderRefusal::JournalInDoubt { why } => agent.doubt = Some(why.clone()),
+            OrderRefusal::JournalInDoubt { why } => agent.doubt = Some(Doubt::Refuses { why: why.clone() }),
             OrderRefusal::OldFence { highest, .. } => {
-                agent.doubt = Some(Arc::from(format!("it obeys fence {highest}, which is above this owner's")));
+                let why = Arc::from(format!("it obeys fence {highest}, which is above this owner's"));
+                agent.doubt = Some(Doubt::Refuses { why });
             }
             OrderRefusal::NotEnough { .. }
             | OrderRefusal::DuplicateTask { .. }

@@ -1,6 +1,7 @@
 //! An agent's session: who is let in, who is refused with which words, and what a lost connection means.
 
 use crate::agent::{Link, Ratchet};
+use crate::doubt::Doubt;
 use crate::engine::{OwnerEngine, Why};
 use crate::io::{NoteLevel, SessionId};
 use crate::limits::CHALLENGE_WAIT;
@@ -231,14 +232,15 @@ impl OwnerEngine {
                 "its journal ends at byte {} but byte {} was seen before: the disk was rolled back",
                 hello.journal_position, agent.journal_seen
             ));
-            self.outbox.note(
-                NoteLevel::Error,
-                Some(agent_id),
-                "nothing is launched until an operator decides",
-                why.clone(),
-            );
-            agent.doubt = Some(why);
+            let doubt = Doubt::RolledBack { why };
+            let what = "nothing is launched until an operator decides";
+            self.outbox.note(NoteLevel::Error, Some(agent_id), what, doubt.in_words(agent_id));
+            // What the agent itself refuses no operator can allow.
+            if !matches!(agent.doubt, Some(Doubt::Refuses { .. })) {
+                agent.doubt = Some(doubt);
+            }
         }
+        agent.journal_shown = hello.journal_position;
         agent.journal_seen = agent.journal_seen.max(hello.journal_position);
         agent.ratchet = Some(Ratchet { given: next_token, shown: hello.ratchet_token, is_confirmed: false });
         agent.is_back = agent.has_reported || hello.ratchet_token.is_some();

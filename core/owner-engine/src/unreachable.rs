@@ -218,9 +218,7 @@ impl OwnerEngine {
             }
             return;
         }
-        if let Some(why) = agent.doubt.take() {
-            self.outbox.note(NoteLevel::Info, Some(agent_id), "an operator lets the agent launch again", why);
-        }
+        Self::end_doubt(agent, &mut self.outbox);
         if agent.connected().is_some() {
             self.outbox.allocator(ToAllocator::Agent(agent.to_book()));
         }

@@ -68,7 +68,13 @@ fn works_without_a_store(scene: &mut Scene, client: &Client, leaver: &Scheduler,
     for index in [0, 1] {
         let name = scene.cluster.name(index).to_owned();
         wait::until("the node to notice", || {
-            Ok(scene.cluster.log(&name).contains("the store does not answer").then_some(()))
+            Ok(scene.cluster.log(&name).contains("the store does not answer; what is owned goes on").then_some(()))
+        })
+        .unwrap();
+    }
+    for via in [0, 1] {
+        wait::until("the node to say that take-overs wait", || {
+            Ok(scene.cluster.api(via, "nodes")?["store_trouble"].is_string().then_some(()))
         })
         .unwrap();
     }
@@ -130,6 +136,9 @@ fn resumes(scene: &mut Scene, client: &Client, leaver: &Scheduler, before: &BTre
     client.launch(&offer, &[task("resumed", UNTIL_GO, &offer)]);
     client.scheduler.wait_state("resumed", "TASK_RUNNING").unwrap();
     scene.cluster.wait_live(2).unwrap();
+    for via in [0, 1] {
+        assert_eq!(scene.cluster.api(via, "nodes").unwrap()["store_trouble"], Value::Null, "node {via}");
+    }
     scene.cluster.expect_running().unwrap();
     scene.expect_tasks_run_on(1);
     assert_eq!(&epochs(scene), before, "a node gave up a shard");

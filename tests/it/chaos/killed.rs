@@ -116,7 +116,7 @@ fn an_owner_is_killed(scene: &mut Scene, client: &Client, victim: usize) {
 
 #[test]
 fn a_node_that_is_stopped_in_order_is_called_so() {
-    let (mut scene, client) = Scene::start(1, |_| 0);
+    let (scene, client) = Scene::start(1, |_| 0);
     let (all, shards) = (scene.owned_by(0, 1), shards_of(&scene.cluster, 0, 1));
     assert!(shards > 0 && !all.is_empty());
     scene.cluster.signal_node(1, "TERM").unwrap();

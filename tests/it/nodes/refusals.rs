@@ -194,6 +194,10 @@ fn a_record_that_cannot_be_read_is_named_and_waited_for() {
         let half = whole.as_ref().map_or(b"\x01".to_vec(), |whole| whole[..whole.len() / 2].to_vec());
         write_key(&cluster, &key, Some(&half));
         both_say(&cluster, &format!("record {key} cannot be read"));
+        for via in [0, 1] {
+            let nodes = cluster.api(via, "nodes").unwrap();
+            assert!(nodes["store_trouble"].as_str().is_some_and(|why| why.contains(&key)), "case: {path}: {nodes}");
+        }
         // What is owned goes on, and no part moves.
         launch(&format!("meanwhile-{round}"));
         // A node that starts now says the same and ends.
@@ -209,6 +213,7 @@ fn a_record_that_cannot_be_read_is_named_and_waited_for() {
         for (node, count) in ["node-1", "node-2"].into_iter().zip(counts) {
             wait::until("the node to go on", || Ok((answered(node) > count).then_some(()))).unwrap();
         }
+        assert_eq!(cluster.api(0, "nodes").unwrap()["store_trouble"], Value::Null, "case: {path}");
         let again = Scheduler::subscribe(cluster.http(1), &framework("newcomer"), Acknowledge::All).unwrap();
         again.teardown().unwrap();
         launch(&format!("after-{round}"));
@@ -301,12 +306,21 @@ fn an_agent_whose_disk_was_rolled_back_is_told_so_and_loses_nothing() {
     let older = cluster.dir().join("older");
     copy_work_dir(&cluster, "a", &older);
     launch("after");
+    // More is journalled from now on than will be for containers that are found and not known.
+    for number in 0..8 {
+        let (name, offer) = (format!("short-{number}"), scheduler.next_offer().unwrap());
+        scheduler.launch(&offer, &[task(&name, "true", &offer)]).unwrap();
+        scheduler.wait_state(&name, "TASK_FINISHED").unwrap();
+    }
     // A session later, what was copied is out of date.
-    let sessions = |cluster: &Nodes| cluster.log("a").matches("purpose=Session").count();
-    let count = sessions(&cluster);
-    cluster.kill_agent("a").unwrap();
-    cluster.start_agent("a").unwrap();
-    wait::until("the agent's next session", || Ok((sessions(&cluster) > count).then_some(()))).unwrap();
+    let restart = |cluster: &mut Nodes| {
+        let open = scheduler.next_offer().unwrap();
+        cluster.kill_agent("a").unwrap();
+        cluster.start_agent("a").unwrap();
+        let is_void = |events: &[Value]| events.iter().any(|event| event["rescind"]["offer_id"] == open["id"]);
+        scheduler.wait("the end of its session's offer", |events| is_void(events).then_some(())).unwrap();
+    };
+    restart(&mut cluster);
     launch("later");
     cluster.kill_agent("a").unwrap();
     let work = cluster.dir().join("a").join("work");
@@ -321,6 +335,16 @@ fn an_agent_whose_disk_was_rolled_back_is_told_so_and_loses_nothing() {
         Ok((nodes.contains("an agent came back with an older token")).then_some(()))
     })
     .unwrap();
+    let id = cluster.connected_agents(0).unwrap().into_iter().next().unwrap();
+    wait::until("the owner to say what an operator can do", || {
+        let nodes = [0, 1].map(|index| cluster.log(cluster.name(index))).concat();
+        Ok((nodes.contains("nothing is launched until an operator decides")
+            && nodes.contains(&format!("`muster agents reactivate {id}`")))
+        .then_some(()))
+    })
+    .unwrap();
+    let offers = || scheduler.events().iter().filter(|event| event["type"] == "OFFERS").count();
+    let offers_before = offers();
     // What runs is known all the same, also what this journal never heard of, and can be ended.
     for id in ["before", "after", "later"] {
         scheduler.kill(id).unwrap();
@@ -332,4 +356,18 @@ fn an_agent_whose_disk_was_rolled_back_is_told_so_and_loses_nothing() {
         states.dedup();
         assert_eq!(states, ["TASK_STARTING", "TASK_RUNNING", "TASK_KILLED"], "case: {id}");
     }
+    assert_eq!(offers(), offers_before, "the agent was offered while it was in doubt");
+    // An operator may say so to any node: to the one here that does not own the agent.
+    let owned_by_first = cluster.agents_of(0).unwrap().get(cluster.name(0)).is_some_and(|ids| ids.contains(&id));
+    let via = usize::from(owned_by_first);
+    let reactivate = || muster(&cluster.url(via), &["agents", "reactivate", &id]).unwrap();
+    let ended = reactivate();
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    launch("again");
+    let ended = reactivate();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(!ended.status.success() && said.contains("is not deactivated"), "{said}");
+    // What was settled stays so when it comes again.
+    restart(&mut cluster);
+    launch("once more");
 }

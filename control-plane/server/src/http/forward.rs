@@ -1,7 +1,7 @@
 //! Calls that another node has to answer: passed on over the link, and its answer handed to the client as it is.
 //!
 //! A scheduler call goes to the node that its stream id names, without a look-up; a file to the node that the agent is
-//! connected to; a removal to the framework's home. A call is passed on once: a node that gets one and is not the right one
+//! connected to; a word about an agent's doubt to the owner of its shard; a removal to the framework's home. A call is passed on once: a node that gets one and is not the right one
 //! either says so.
 
 use super::{Call, Http, Reply, ResponseBody, plain, with_header};
@@ -40,6 +40,23 @@ pub(super) async fn scheduler_call(http: &Http, call: &Call) -> Option<Reply> {
 
 /// Answers a call about an agent's files that is connected to another node. `None` when no other node should have it.
 pub(super) async fn agent_files(http: &Http, call: &Call, agent_id: &AgentId) -> Option<Reply> {
+    let other = other_owner(http, agent_id).await?;
+    match Arc::clone(&http.passed_on_files).try_acquire_owned() {
+        Ok(permit) => Some(to(http, call, &other, permit).await),
+        Err(_) => {
+            Some(unavailable("too many files are read through this node; ask the agent's own node, or come again"))
+        }
+    }
+}
+
+/// Answers a call that only the owner of an agent's shard can, where that is another node. `None` when it is this one.
+pub(super) async fn to_owner(http: &Http, call: &Call, agent_id: &AgentId) -> Option<Reply> {
+    let other = other_owner(http, agent_id).await?;
+    Some(to(http, call, &other, ()).await)
+}
+
+/// The other node that owns an agent's shard.
+async fn other_owner(http: &Http, agent_id: &AgentId) -> Option<OtherNode> {
     let others = http.gather.table().others();
     if others.is_empty() {
         return None;
@@ -48,13 +65,7 @@ pub(super) async fn agent_files(http: &Http, call: &Call, agent_id: &AgentId) ->
     let shard_count = u16::try_from(view.shards.len()).ok().filter(|count| *count > 0)?;
     let shard = ShardId::of(agent_id, shard_count);
     let owner = view.shards.iter().find(|shown| shown.shard == shard)?.owner.clone()?;
-    let other = others.iter().find(|other| other.name == owner)?;
-    match Arc::clone(&http.passed_on_files).try_acquire_owned() {
-        Ok(permit) => Some(to(http, call, other, permit).await),
-        Err(_) => {
-            Some(unavailable("too many files are read through this node; ask the agent's own node, or come again"))
-        }
-    }
+    others.iter().find(|other| other.name == owner).cloned()
 }
 
 /// Answers a removal of a framework whose home is another node. `None` when this node should try.

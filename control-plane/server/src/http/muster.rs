@@ -1,5 +1,6 @@
 //! Muster's own API under `/api/muster/v1/`.
 
+use super::agents::{self, Reactivated};
 use super::{Call, Http, Reply, ResponseBody, empty, forward, typed};
 use crate::admin::{AdminError, NewToken};
 use crate::event::Event;
@@ -44,6 +45,11 @@ pub(super) async fn answer(http: &Http, call: &Call, rest: &str) -> Reply {
             Ok(()) => empty(StatusCode::NO_CONTENT),
             Err(error) => refused(&error),
         },
+        ["agents", id, "deactivation"] if call.method == Method::PUT => match http.admin.deactivate_agent(id).await {
+            Ok(()) => empty(StatusCode::NO_CONTENT),
+            Err(error) => refused(&error),
+        },
+        ["agents", id, "deactivation"] if call.method == Method::DELETE => reactivate(http, call, id).await,
         ["frameworks"] if get => from_view(http, call, |view| Some(api::frameworks(view))).await,
         ["offers"] if get => from_view(http, call, |view| Some(api::offers(view))).await,
         ["tasks"] if get => from_view(http, call, |view| Some(api::tasks(view))).await,
@@ -161,6 +167,18 @@ fn token(record: &TokenRecord, now: WallTime) -> api::Token {
         uses_left: record.uses_left,
         created: record.created.0 as f64 / 1_000_000.0,
         expires: record.expires.map(|at| at.0 as f64 / 1_000_000.0),
+    }
+}
+
+async fn reactivate(http: &Http, call: &Call, id: &str) -> Reply {
+    match agents::reactivate(http, call, id).await {
+        Ok(Reactivated::Done | Reactivated::Later) => empty(StatusCode::NO_CONTENT),
+        Ok(Reactivated::WasActive) => {
+            fault(StatusCode::CONFLICT, &format!("agent {id} is not deactivated, and its node does not doubt it"))
+        }
+        Ok(Reactivated::Refuses(why)) => fault(StatusCode::CONFLICT, &format!("agent {id} takes no launches: {why}")),
+        Ok(Reactivated::Answered(reply)) => reply,
+        Err(error) => refused(&error),
     }
 }
 

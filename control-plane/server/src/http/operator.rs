@@ -1,7 +1,9 @@
 //! The operator API, `POST /api/v1`: checks of the HTTP request in Mesos's order, then an answer out of the picture.
 
+use super::agents::{self, Reactivated};
 use super::scheduler::refuse;
 use super::{Call, Http, Reply, empty, forward, method_not_allowed, plain, reply_to, typed};
+use crate::admin::AdminError;
 use crate::event::Event;
 use crate::event_loop::wall_now;
 use hyper::{Method, StatusCode};
@@ -37,9 +39,34 @@ pub(super) async fn answer(http: &Http, call: &Call) -> Reply {
                 Err(reply) => reply,
             }
         }
+        OperatorCall::DeactivateAgent(agent_id) => match http.admin.deactivate_agent(&agent_id).await {
+            Ok(()) => empty(StatusCode::OK),
+            Err(error) => refused(&error, "Unknown agent"),
+        },
+        OperatorCall::ReactivateAgent(agent_id) => match agents::reactivate(http, call, &agent_id).await {
+            Ok(Reactivated::Done) => empty(StatusCode::OK),
+            // As in Mesos: the change is stored all the same.
+            Ok(Reactivated::Later) => plain(StatusCode::CONFLICT, "Agent removed while processing the call"),
+            Ok(Reactivated::WasActive) => plain(StatusCode::BAD_REQUEST, NOT_DEACTIVATED),
+            Ok(Reactivated::Refuses(why)) => plain(StatusCode::BAD_REQUEST, format!("{NOT_DEACTIVATED}: {why}")),
+            Ok(Reactivated::Answered(reply)) => reply,
+            Err(error) => refused(&error, NOT_DEACTIVATED),
+        },
         OperatorCall::SetLoggingLevel { .. } => not_yet("SET_LOGGING_LEVEL; start the control plane with --log LEVEL"),
         OperatorCall::UpdateWeights(_) => not_yet("UPDATE_WEIGHTS"),
         OperatorCall::Subscribe => not_yet("SUBSCRIBE on the operator API; poll GET_STATE"),
+    }
+}
+
+/// Mesos knows no doubt, so that its words are those for an agent on which offers were not stopped.
+const NOT_DEACTIVATED: &str = "Agent is not deactivated";
+
+fn refused(error: &AdminError, unknown_agent: &'static str) -> Reply {
+    match error {
+        AdminError::NoSuchAgent(_) => plain(StatusCode::BAD_REQUEST, unknown_agent),
+        AdminError::Bad(_) | AdminError::NoSuchToken(_) | AdminError::Read(_) | AdminError::Persist(_) => {
+            plain(StatusCode::SERVICE_UNAVAILABLE, crate::sessions::Chain(error).to_string())
+        }
     }
 }
 

@@ -273,6 +273,10 @@ fn a_refusal_of_the_agent_frees_the_task() {
                 .any(|m| matches!(m, ToAllocator::Freed { resources, .. } if *resources == some(1000, 100))),
             "case: {name}"
         );
+        // What the agent refuses no operator can allow.
+        let doubt = world.owner.doubt_of(&agent);
+        assert_eq!(doubt.map(|doubt| doubt.is_operators), (reason == Reason::AgentDisconnected).then_some(false));
+        assert!(world.handle(Input::SettleDoubt { agent_id: agent.clone() }).is_empty(), "case: {name}");
         let is_out = to_allocator(&outputs).iter().any(|m| matches!(m, ToAllocator::AgentInactive { .. }));
         assert_eq!(is_out, name == "in doubt" || name == "old fence", "case: {name}");
         let view = world.owner.view();

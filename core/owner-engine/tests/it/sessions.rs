@@ -150,7 +150,31 @@ fn a_journal_behind_what_was_seen_launches_nothing_until_an_operator_decides() {
     let agent = world.agent.clone();
     let outputs = world.order(&[], vec![task("t", "f", &agent, some(1, 1))]);
     assert!(statuses(&outputs)[0].message.as_ref().unwrap().contains("until an operator decides"));
-    // The operator deactivates and reactivates the agent.
+    // The words tell the operator what to do.
+    assert!(
+        statuses(&outputs)[0].message.as_ref().unwrap().contains(&format!("`muster agents reactivate {agent}`")),
+        "{outputs:?}"
+    );
+    let doubt = world.owner.doubt_of(&agent).unwrap();
+    assert!(doubt.is_operators && doubt.why.contains("rolled back"), "{doubt:?}");
+    // The operator trusts the agent, or deactivates and reactivates it.
+    let mut reactivated = world;
+    let mut world = World::connected();
+    world.close();
+    world.open(Hello { journal_position: 50, ..world.hello() });
+    world.says(FromAgent::Picture(picture(Vec::new())));
+    let outputs = world.handle(Input::SettleDoubt { agent_id: agent.clone() });
+    let [ToAllocator::Agent(book)] = &to_allocator(&outputs)[..] else { panic!("{outputs:?}") };
+    assert!(book.is_active && has_note(&outputs, "lets an agent launch again"));
+    assert_eq!(world.owner.doubt_of(&agent), None);
+    assert!(world.handle(Input::SettleDoubt { agent_id: agent.clone() }).is_empty(), "twice is once");
+    // It is not behind any more when it comes again, and is when it is rolled back again.
+    for (position, is_doubted) in [(60, false), (55, true)] {
+        world.close();
+        let (_, outputs) = world.open(Hello { journal_position: position, ..world.hello() });
+        assert_eq!(has_note(&outputs, "until an operator decides"), is_doubted, "case: {position}");
+    }
+    let world = &mut reactivated;
     let mut changed = record(&agent);
     changed.is_deactivated = true;
     world.handle(Input::AgentAdmitted(stored(changed, 60)));

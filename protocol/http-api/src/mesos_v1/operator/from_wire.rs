@@ -24,6 +24,10 @@ pub enum Call {
     UpdateWeights(Vec<(Role, Milli)>),
     /// End a framework and all its tasks. An id that breaks the id rules names no framework.
     Teardown(FrameworkId),
+    /// Stop offers on an agent. Whether there is one of that id is not known here.
+    DeactivateAgent(String),
+    /// Let offers be made on an agent again.
+    ReactivateAgent(String),
     /// The stream of events.
     Subscribe,
 }
@@ -121,8 +125,14 @@ pub fn decode_call(encoding: Encoding, body: &[u8]) -> Result<Call, Refusal> {
         Type::StartMaintenance => return unsupported(call.start_maintenance.is_some()),
         Type::StopMaintenance => return unsupported(call.stop_maintenance.is_some()),
         Type::DrainAgent => return unsupported(call.drain_agent.is_some()),
-        Type::DeactivateAgent => return unsupported(call.deactivate_agent.is_some()),
-        Type::ReactivateAgent => return unsupported(call.reactivate_agent.is_some()),
+        Type::DeactivateAgent => {
+            let part = call.deactivate_agent.as_ref().ok_or_else(absent)?;
+            return Ok(Call::DeactivateAgent(part.agent_id.value.clone()));
+        }
+        Type::ReactivateAgent => {
+            let part = call.reactivate_agent.as_ref().ok_or_else(absent)?;
+            return Ok(Call::ReactivateAgent(part.agent_id.value.clone()));
+        }
         Type::UpdateQuota => return unsupported(call.update_quota.is_some()),
         Type::SetQuota => return unsupported(call.set_quota.is_some()),
         Type::RemoveQuota => return unsupported(call.remove_quota.is_some()),
@@ -211,6 +221,14 @@ mod tests {
             ),
             Ok(Call::UpdateWeights(vec![(Role::parse("a").unwrap(), Milli(2500))]))
         );
+        for (kind, expected) in [
+            ("DEACTIVATE_AGENT", Call::DeactivateAgent("a".to_owned())),
+            ("REACTIVATE_AGENT", Call::ReactivateAgent("a".to_owned())),
+        ] {
+            let part = kind.to_ascii_lowercase();
+            let text = format!("{{\"type\":\"{kind}\",\"{part}\":{{\"agent_id\":{{\"value\":\"a\"}}}}}}");
+            assert_eq!(json(&text), Ok(expected), "case: {kind}");
+        }
         for bad in ["0", "-1", "1e-9", "\"Infinity\""] {
             let text = format!(
                 "{{\"type\":\"UPDATE_WEIGHTS\",\"update_weights\":{{\"weight_infos\":[{{\"role\":\"a\",\"weight\":{bad}}}]}}}}"
