@@ -296,6 +296,7 @@ fn an_agent_whose_disk_was_rolled_back_is_told_so_and_loses_nothing() {
     }
     let mut cluster = Nodes::start(2, 1).unwrap();
     cluster.add_agent("a", "cpus:2;mem:512", 0).unwrap();
+    let agent = cluster.connected_agents(0).unwrap().into_iter().next().unwrap();
     let scheduler = Scheduler::subscribe(cluster.http(0), &framework("e2e"), Acknowledge::All).unwrap();
     let launch = |name: &str| {
         let offer = scheduler.next_offer().unwrap();
@@ -335,11 +336,10 @@ fn an_agent_whose_disk_was_rolled_back_is_told_so_and_loses_nothing() {
         Ok((nodes.contains("an agent came back with an older token")).then_some(()))
     })
     .unwrap();
-    let id = cluster.connected_agents(0).unwrap().into_iter().next().unwrap();
     wait::until("the owner to say what an operator can do", || {
         let nodes = [0, 1].map(|index| cluster.log(cluster.name(index))).concat();
         Ok((nodes.contains("nothing is launched until an operator decides")
-            && nodes.contains(&format!("`muster agents reactivate {id}`")))
+            && nodes.contains(&format!("`muster agents reactivate {agent}`")))
         .then_some(()))
     })
     .unwrap();
@@ -358,9 +358,9 @@ fn an_agent_whose_disk_was_rolled_back_is_told_so_and_loses_nothing() {
     }
     assert_eq!(offers(), offers_before, "the agent was offered while it was in doubt");
     // An operator may say so to any node: to the one here that does not own the agent.
-    let owned_by_first = cluster.agents_of(0).unwrap().get(cluster.name(0)).is_some_and(|ids| ids.contains(&id));
+    let owned_by_first = cluster.agents_of(0).unwrap().get(cluster.name(0)).is_some_and(|ids| ids.contains(&agent));
     let via = usize::from(owned_by_first);
-    let reactivate = || muster(&cluster.url(via), &["agents", "reactivate", &id]).unwrap();
+    let reactivate = || muster(&cluster.url(via), &["agents", "reactivate", &agent]).unwrap();
     let ended = reactivate();
     assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
     launch("again");
