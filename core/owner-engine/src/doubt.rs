@@ -2,7 +2,7 @@
 
 use crate::agent::Agent;
 use crate::engine::OwnerEngine;
-use crate::io::{DoubtSeen, NoteLevel};
+use crate::io::{DoubtSeen, NOTE_DOUBT_SETTLED, NoteLevel};
 use crate::outbox::Outbox;
 use alloc::format;
 use alloc::sync::Arc;
@@ -61,7 +61,7 @@ impl OwnerEngine {
             None | Some(Doubt::Refuses { .. }) => return false,
             Some(Doubt::RolledBack { why }) => why.clone(),
         };
-        outbox.note(NoteLevel::Info, Some(agent.id()), "an operator lets an agent launch again", why);
+        outbox.note(NoteLevel::Info, Some(agent.id()), NOTE_DOUBT_SETTLED, why);
         agent.doubt = None;
         // Else its next session would be behind what was seen, too.
         agent.journal_seen = agent.journal_shown;

@@ -32,6 +32,11 @@ pub struct OwnerConfig {
     pub unreachable_tasks_max: usize,
 }
 
+/// The note that an agent's disk was rolled back.
+pub const NOTE_DOUBT: &str = "nothing is launched until an operator decides";
+/// The note that an operator has settled such a doubt.
+pub const NOTE_DOUBT_SETTLED: &str = "an operator lets an agent launch again";
+
 /// Why nothing is launched on an agent.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DoubtSeen {

@@ -3,7 +3,7 @@
 use crate::agent::{Link, Ratchet};
 use crate::doubt::Doubt;
 use crate::engine::{OwnerEngine, Why};
-use crate::io::{NoteLevel, SessionId};
+use crate::io::{NOTE_DOUBT, NoteLevel, SessionId};
 use crate::limits::CHALLENGE_WAIT;
 use alloc::format;
 use alloc::string::String;
@@ -233,8 +233,7 @@ impl OwnerEngine {
                 hello.journal_position, agent.journal_seen
             ));
             let doubt = Doubt::RolledBack { why };
-            let what = "nothing is launched until an operator decides";
-            self.outbox.note(NoteLevel::Error, Some(agent_id), what, doubt.in_words(agent_id));
+            self.outbox.note(NoteLevel::Error, Some(agent_id), NOTE_DOUBT, doubt.in_words(agent_id));
             // What the agent itself refuses no operator can allow.
             if !matches!(agent.doubt, Some(Doubt::Refuses { .. })) {
                 agent.doubt = Some(doubt);

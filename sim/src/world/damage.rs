@@ -7,7 +7,7 @@ use muster_model::record::Record;
 use muster_model::store_op::{Compare, Key, StoreOp, Write};
 use muster_model::{AgentId, Duration};
 use muster_node_engine::io::Note;
-use muster_owner_engine::io::SessionId;
+use muster_owner_engine::io::{NOTE_DOUBT, NOTE_DOUBT_SETTLED, SessionId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Copies of agents that a world makes. One more is not made.
@@ -26,8 +26,8 @@ pub struct Damage {
     pub doubts: u64,
     /// How far the journal was that an agent showed, by session.
     shown: BTreeMap<SessionId, u64>,
-    /// How far it was at most, as an owner knows that let it in.
-    seen: BTreeMap<(AgentId, Fence), u64>,
+    /// How far it was at most, as an owner knows that let it in, and how far it was when it was let in last.
+    seen: BTreeMap<(AgentId, Fence), (u64, u64)>,
     /// Agents on which their owner, under this fence, may launch nothing until somebody has looked.
     pub(crate) doubted: BTreeSet<(AgentId, Fence)>,
     /// Agents that an operator has let go on.
@@ -92,23 +92,29 @@ impl World {
         let Some(ends) = self.live_sessions.get(&session) else { return };
         let Some(machine) = self.machines.get(ends.machine) else { return };
         let key = (machine.id.clone(), fence);
-        let seen = self.damage.seen.entry(key.clone()).or_default();
+        let (seen, last) = self.damage.seen.entry(key.clone()).or_default();
         if shown < *seen {
             self.damage.doubts += 1;
             self.damage.doubted.insert(key);
         }
-        *seen = shown.max(*seen);
+        (*seen, *last) = (shown.max(*seen), shown);
     }
 
     /// An owner waits for an operator: one comes after a while. What the operator said may be heard much later.
     pub(super) fn hear_note(&mut self, note: &Note) {
         let Some(agent_id) = &note.agent_id else { return };
         match note.what {
-            "nothing is launched until an operator decides" => {
+            NOTE_DOUBT => {
                 self.soon(20_000, Coming::OperatorLooks { agent_id: agent_id.clone(), is_stopped: true });
             }
-            "an operator lets the agent launch again" if self.damage.settled.contains(agent_id) => {
+            NOTE_DOUBT_SETTLED if self.damage.settled.contains(agent_id) => {
                 self.damage.doubted.retain(|(doubted, _)| doubted != agent_id);
+                // The operator trusts the disk as it is now.
+                for ((of, _), (seen, last)) in &mut self.damage.seen {
+                    if of == agent_id {
+                        *seen = *last;
+                    }
+                }
             }
             _ => {}
         }
