@@ -50,7 +50,7 @@ struct Case {
 struct Bench {
     engine: AllocatorEngine,
     millis: u64,
-    open: Vec<Grant>,
+    open: Vec<Arc<Grant>>,
 }
 
 pub(crate) fn run(args: &AllocateArgs) -> anyhow::Result<()> {
@@ -177,8 +177,8 @@ impl Bench {
     fn accept_all(&mut self) {
         let closed = self.open.drain(..).map(|grant| ClosedGrant {
             offer_id: grant.offer_id,
-            agent_id: grant.agent_id,
-            used: grant.resources,
+            agent_id: grant.agent_id.clone(),
+            used: grant.resources.clone(),
             refusal: None,
             reason: None,
         });

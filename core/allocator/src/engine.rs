@@ -64,7 +64,7 @@ pub struct AllocatorEngine {
     seen: RefCell<Option<(u64, Arc<AllocatorView>)>>,
     pub(crate) rescinds: BTreeMap<FrameworkId, Vec<(OfferId, RescindReason)>>,
     pub(crate) revokes: BTreeMap<ShardId, Vec<(AgentId, OfferId)>>,
-    grants_by_shard: Vec<Vec<Grant>>,
+    grants_by_shard: Vec<Vec<Arc<Grant>>>,
     offers_by_framework: Vec<Vec<Arc<Offer>>>,
 }
 
@@ -307,14 +307,14 @@ impl AllocatorEngine {
                 continue;
             };
             let Some(framework) = self.cluster.framework(client.framework) else { continue };
-            let grant = Grant {
+            let grant = Arc::new(Grant {
                 offer_id,
                 agent_id: agent.id.clone(),
                 framework_id: framework.id.clone(),
                 home_fence: framework.demand.as_ref().map(|demand| demand.home_fence).unwrap_or_default(),
                 role: client.role.clone(),
                 resources: new.resources,
-            };
+            });
             let shard = usize::from(agent.shard.0.0);
             if self.grants_by_shard.len() <= shard {
                 self.grants_by_shard.resize_with(shard + 1, Vec::new);

@@ -150,7 +150,7 @@ pub enum ToOwner {
         /// The allocator's fence; an older one than the owner knows is refused.
         allocator_fence: Fence,
         /// The batch.
-        grants: Vec<Grant>,
+        grants: Vec<Arc<Grant>>,
     },
     /// From the allocator: take these grants out of the book if no order has consumed them; answered by
     /// [`ToAllocator::Closed`].
@@ -269,7 +269,7 @@ pub struct AgentBook {
     /// In use by tasks and orders in flight, per framework and role.
     pub used: Vec<(FrameworkId, Role, Resources)>,
     /// Open grants.
-    pub grants: Vec<Grant>,
+    pub grants: Vec<Arc<Grant>>,
 }
 
 /// How an order or a revocation ended a grant.

@@ -27,7 +27,7 @@ pub struct Grant {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Offer {
     /// The grant.
-    pub grant: Grant,
+    pub grant: Arc<Grant>,
     /// What the agent says of itself.
     pub agent: Arc<AgentInfo>,
 }

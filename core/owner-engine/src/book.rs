@@ -5,6 +5,7 @@
 
 use crate::task::TaskKey;
 use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use muster_model::offer::Grant;
 use muster_model::resource::Resources;
@@ -22,7 +23,7 @@ pub(crate) struct Held {
 pub(crate) struct Book {
     total: Resources,
     held: BTreeMap<TaskKey, Held>,
-    grants: BTreeMap<OfferId, Grant>,
+    grants: BTreeMap<OfferId, Arc<Grant>>,
     used: BTreeMap<(FrameworkId, Role), Resources>,
     free: Resources,
     /// Set while held and granted do not fit into the total: then every change counts everything again.
@@ -49,7 +50,7 @@ impl Book {
         &self.used
     }
 
-    pub(crate) fn grants(&self) -> &BTreeMap<OfferId, Grant> {
+    pub(crate) fn grants(&self) -> &BTreeMap<OfferId, Arc<Grant>> {
         &self.grants
     }
 
@@ -65,7 +66,7 @@ impl Book {
     }
 
     /// Enters a grant. Errors: its resources are not free, or the offer is there already; then nothing has changed.
-    pub(crate) fn grant(&mut self, grant: Grant) -> Result<(), Grant> {
+    pub(crate) fn grant(&mut self, grant: Arc<Grant>) -> Result<(), Arc<Grant>> {
         if self.is_overdrawn
             || self.grants.contains_key(&grant.offer_id)
             || self.free.subtract(&grant.resources).is_err()
@@ -78,7 +79,7 @@ impl Book {
     }
 
     /// Takes a grant out; its resources are free.
-    pub(crate) fn close(&mut self, offer_id: OfferId) -> Option<Grant> {
+    pub(crate) fn close(&mut self, offer_id: OfferId) -> Option<Arc<Grant>> {
         let grant = self.grants.remove(&offer_id)?;
         if self.is_overdrawn || self.free.add(&grant.resources).is_err() {
             self.count();
@@ -88,7 +89,7 @@ impl Book {
     }
 
     /// Takes all grants out.
-    pub(crate) fn close_all(&mut self) -> Vec<Grant> {
+    pub(crate) fn close_all(&mut self) -> Vec<Arc<Grant>> {
         let grants = core::mem::take(&mut self.grants).into_values().collect();
         self.count();
         grants
@@ -208,15 +209,15 @@ mod tests {
         (FrameworkId::parse("f").unwrap(), TaskId::parse(task).unwrap())
     }
 
-    fn grant(number: u64, resources: Resources) -> Grant {
-        Grant {
+    fn grant(number: u64, resources: Resources) -> Arc<Grant> {
+        Arc::new(Grant {
             offer_id: OfferId { epoch: 1, number },
             agent_id: AgentId::parse("a").unwrap(),
             framework_id: FrameworkId::parse("f").unwrap(),
             home_fence: Fence::default(),
             role: Role::star(),
             resources,
-        }
+        })
     }
 
     #[test]

@@ -171,7 +171,7 @@ impl OwnerEngine {
         let mut closed = Vec::new();
         for (agent_id, offer_id) in self.grants.of(framework_id) {
             let grant = self.agents.get(&agent_id).and_then(|agent| agent.book.grants().get(&offer_id));
-            if grant.is_some_and(&is_void) {
+            if grant.is_some_and(|grant| is_void(grant)) {
                 self.close_grant(&agent_id, offer_id);
                 closed.push(unused(agent_id, offer_id, reason));
             }

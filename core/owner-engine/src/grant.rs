@@ -6,6 +6,7 @@ use crate::io::NoteLevel;
 use crate::limits::{GRANTS_PER_AGENT_MAX, LATE_OFFERS_MAX};
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::format;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use muster_model::fence::Fence;
 use muster_model::node_message::{ClosedGrant, ToAllocator};
@@ -49,7 +50,7 @@ pub(crate) fn unused(agent_id: AgentId, offer_id: OfferId, reason: Option<Rescin
 }
 
 impl OwnerEngine {
-    pub(crate) fn take_grants(&mut self, allocator_fence: Fence, grants: Vec<Grant>, now: Now) {
+    pub(crate) fn take_grants(&mut self, allocator_fence: Fence, grants: Vec<Arc<Grant>>, now: Now) {
         if !self.take_allocator_fence(allocator_fence) {
             return;
         }
@@ -88,7 +89,7 @@ impl OwnerEngine {
     }
 
     /// Enters one grant in the book, or says why it is void. No reason means that its framework has no use for it.
-    fn enter_grant(&mut self, grant: Grant, held: &BTreeSet<OfferId>) -> Result<(), Option<RescindReason>> {
+    fn enter_grant(&mut self, grant: Arc<Grant>, held: &BTreeSet<OfferId>) -> Result<(), Option<RescindReason>> {
         let is_of_old_home = match self.frameworks.get(&grant.framework_id).and_then(|framework| framework.home_fence) {
             Some(known) => grant.home_fence < known,
             None => false,
@@ -166,7 +167,7 @@ impl OwnerEngine {
     }
 
     /// Takes one grant out of the book.
-    pub(crate) fn close_grant(&mut self, agent_id: &AgentId, offer_id: OfferId) -> Option<Grant> {
+    pub(crate) fn close_grant(&mut self, agent_id: &AgentId, offer_id: OfferId) -> Option<Arc<Grant>> {
         let grant = self.agents.get_mut(agent_id)?.book.close(offer_id)?;
         self.grants.remove(&grant.framework_id, agent_id, offer_id);
         self.shown.touch(agent_id);

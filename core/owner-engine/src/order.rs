@@ -235,7 +235,7 @@ impl OwnerEngine {
     }
 
     /// The grants of an order, if all of them are there and it may use them.
-    fn judge(&self, order: &HomeOrder) -> Result<Vec<Grant>, OrderError> {
+    fn judge(&self, order: &HomeOrder) -> Result<Vec<Arc<Grant>>, OrderError> {
         let agent = self.agents.get(&order.agent_id).ok_or(OrderError::AgentRemoved)?;
         if !agent.is_admitted_active() {
             return Err(OrderError::AgentRemoved);
@@ -249,7 +249,7 @@ impl OwnerEngine {
         if let (Some(doubt), false) = (&agent.doubt, order.tasks.is_empty()) {
             return Err(OrderError::AgentInDoubt { why: doubt.in_words(&order.agent_id) });
         }
-        let mut grants: Vec<Grant> = Vec::new();
+        let mut grants: Vec<Arc<Grant>> = Vec::new();
         for offer_id in order.offers.iter().copied().collect::<BTreeSet<_>>() {
             let grant = agent.book.grants().get(&offer_id).ok_or(OrderError::OfferNotValid { offer_id })?;
             let is_theirs = grant.framework_id == order.framework.id
@@ -263,7 +263,7 @@ impl OwnerEngine {
         Ok(grants)
     }
 
-    fn launch(&mut self, order: HomeOrder, grants: Vec<Grant>, now: Now) {
+    fn launch(&mut self, order: HomeOrder, grants: Vec<Arc<Grant>>, now: Now) {
         let mut left = Resources::new();
         for grant in &grants {
             if left.add(&grant.resources).is_err() {
@@ -343,7 +343,7 @@ impl OwnerEngine {
     }
 
     /// Closes the grants of an order and says what of each is in use now.
-    fn consume(&mut self, order: &HomeOrder, grants: Vec<Grant>, used: Resources) {
+    fn consume(&mut self, order: &HomeOrder, grants: Vec<Arc<Grant>>, used: Resources) {
         let mut rest = used;
         let mut closed = Vec::with_capacity(grants.len());
         for grant in grants {

@@ -52,7 +52,7 @@ struct World {
     totals: BTreeMap<AgentId, Resources>,
     /// What runs, with what it holds.
     running: BTreeMap<AgentId, BTreeMap<TaskId, Arc<Task>>>,
-    open: BTreeMap<OfferId, Grant>,
+    open: BTreeMap<OfferId, Arc<Grant>>,
     made: Vec<Made>,
     seen: BTreeSet<OfferId>,
     sequences: BTreeMap<FrameworkId, u64>,
@@ -312,7 +312,7 @@ impl World {
                 tasks: if is_used { vec![task] } else { Vec::new() },
                 refusal: Some(Duration::from_secs(lot % 4)),
             };
-            let to = Target::OwnerOf(grant.agent_id);
+            let to = Target::OwnerOf(grant.agent_id.clone());
             self.send(Part::Homes, &to, NodeMessage::ToOwner(ToOwner::Order(order)));
         }
     }

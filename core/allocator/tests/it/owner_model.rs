@@ -17,7 +17,7 @@ struct OwnedAgent {
     info: Arc<AgentInfo>,
     is_active: bool,
     used: Vec<(FrameworkId, Role, Resources)>,
-    grants: BTreeMap<OfferId, Grant>,
+    grants: BTreeMap<OfferId, Arc<Grant>>,
 }
 
 impl OwnedAgent {
@@ -50,7 +50,7 @@ pub(crate) struct Around {
     agents: BTreeMap<AgentId, OwnedAgent>,
     frameworks: BTreeMap<FrameworkId, HomeState>,
     /// Offers as homes know them.
-    open: BTreeMap<OfferId, Grant>,
+    open: BTreeMap<OfferId, Arc<Grant>>,
     seen: BTreeSet<OfferId>,
     versions: u64,
     /// What a home of a framework that is new here has for a fence.

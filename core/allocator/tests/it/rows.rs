@@ -466,7 +466,8 @@ fn old_news_is_ignored() {
         world.tell(message);
     }
     world.input(Input::Took { fence: fence(1), roles: Vec::new() });
-    let elsewhere = muster_model::offer::Grant { agent_id: agent_id("S2"), ..grant };
+    let elsewhere =
+        muster_model::offer::Grant { agent_id: agent_id("S2"), ..muster_model::offer::Grant::clone(&grant) };
     world.close(&elsewhere, "cpus:1", None);
     assert_eq!(world.outputs, []);
     assert_eq!(world.engine.deadline(), None);

@@ -263,7 +263,7 @@ pub(crate) fn offer(number: u64, id: &str, agent: &str, role_name: &str, resourc
         version: "0".into(),
         missing_isolation: Vec::new(),
     };
-    Arc::new(Offer { grant, agent: Arc::new(agent) })
+    Arc::new(Offer { grant: Arc::new(grant), agent: Arc::new(agent) })
 }
 
 pub(crate) fn task(id: &str, agent: &str, role_name: &str, resources: Resources) -> LaunchTask {

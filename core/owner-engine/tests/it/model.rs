@@ -329,7 +329,7 @@ impl Cluster {
         let grant = Grant { home_fence, ..grant(self.offers, framework, &agent_id, amount.clone()) };
         believed.grants.insert(grant.offer_id, amount);
         self.home.offers.push(grant.clone());
-        self.input(Input::FromNode(ToOwner::Grants { allocator_fence: ALLOCATOR, grants: vec![grant] }));
+        self.input(Input::FromNode(ToOwner::Grants { allocator_fence: ALLOCATOR, grants: vec![grant.into()] }));
     }
 
     /// The home uses one of its offers: for tasks, or for none.

@@ -78,12 +78,13 @@ fn disturb(cluster: &mut Cluster, number: u64) {
     let input = match number % 12 {
         0 => Input::SessionClosed { session, why: "?".into() },
         1 => Input::FromAgent { session, message: FromAgent::Updates(vec![status]) },
-        2 => {
-            Input::FromNode(ToOwner::Grants { allocator_fence: old, grants: vec![grant(1, "f0", &agent, some(1, 1))] })
-        }
+        2 => Input::FromNode(ToOwner::Grants {
+            allocator_fence: old,
+            grants: vec![grant(1, "f0", &agent, some(1, 1)).into()],
+        }),
         3 => Input::FromNode(ToOwner::Grants {
             allocator_fence: ALLOCATOR,
-            grants: vec![grant(1, "zz", &agent, some(1, 1))],
+            grants: vec![grant(1, "zz", &agent, some(1, 1)).into()],
         }),
         4 => Input::FromNode(ToOwner::Revoke { allocator_fence: ALLOCATOR, offers: vec![(agent, oid(700_000))] }),
         5 => Input::FromNode(ToOwner::ReconcileAll { framework_id: fid("zz"), home_fence: old }),

@@ -275,7 +275,7 @@ impl World {
     }
 
     pub(crate) fn grants(&mut self, grants: Vec<Grant>) -> Vec<Output> {
-        self.node(ToOwner::Grants { allocator_fence: ALLOCATOR, grants })
+        self.node(ToOwner::Grants { allocator_fence: ALLOCATOR, grants: grants.into_iter().map(Arc::new).collect() })
     }
 
     pub(crate) fn new_order(&mut self, offers: &[u64], tasks: Vec<Arc<Task>>) -> HomeOrder {

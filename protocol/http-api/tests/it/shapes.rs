@@ -155,7 +155,7 @@ fn busy() -> ClusterView {
         role: role("golden"),
         resources: rest.clone(),
     };
-    let offer = Arc::new(Offer { grant, agent: info.clone() });
+    let offer = Arc::new(Offer { grant: Arc::new(grant), agent: info.clone() });
 
     let agent = AgentView {
         id: agent_id.clone(),

@@ -58,7 +58,7 @@ mirror_enum!(ToOwner<'m>, ArchivedToOwner = muster_model::node_message::ToOwner 
     FenceFramework { framework: FrameworkBrief<'m>, home_fence: Fence, shards: Option<Set<ShardId>> },
     Decide { framework_id: FrameworkId<'m>, home_fence: Fence, tasks: Vec<(TaskId<'m>, AgentId<'m>)> },
     RemoveFramework { framework_id: FrameworkId<'m>, home_fence: Fence },
-    Grants { allocator_fence: Fence, grants: Vec<Grant<'m>> },
+    Grants { allocator_fence: Fence, grants: Vec<Shared<Grant<'m>>> },
     Revoke { allocator_fence: Fence, offers: Vec<(AgentId<'m>, OfferId)> },
     BookWanted { allocator_fence: Fence },
     VoidGrants { framework_id: FrameworkId<'m>, home_fence: Fence, shards: Set<ShardId> },
@@ -97,7 +97,7 @@ mirror_struct!(AgentBook<'m>, ArchivedAgentBook = muster_model::node_message::Ag
     info: Shared<AgentInfo<'m>>,
     is_active: bool,
     used: Vec<(FrameworkId<'m>, Role<'m>, Resources<'m>)>,
-    grants: Vec<Grant<'m>>,
+    grants: Vec<Shared<Grant<'m>>>,
 });
 
 mirror_struct!(ClosedGrant<'m>, ArchivedClosedGrant = muster_model::node_message::ClosedGrant {

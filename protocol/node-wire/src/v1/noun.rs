@@ -79,7 +79,7 @@ mirror_struct!(Grant<'m>, ArchivedGrant = muster_model::offer::Grant {
 });
 
 mirror_struct!(Offer<'m>, ArchivedOffer = muster_model::offer::Offer {
-    grant: Grant<'m>,
+    grant: Shared<Grant<'m>>,
     agent: Shared<AgentInfo<'m>>,
 });
 

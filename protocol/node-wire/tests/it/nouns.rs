@@ -218,15 +218,15 @@ pub(crate) fn framework_info() -> Arc<FrameworkInfo> {
     })
 }
 
-pub(crate) fn grant() -> Grant {
-    Grant {
+pub(crate) fn grant() -> Arc<Grant> {
+    Arc::new(Grant {
         offer_id: offer_id(),
         agent_id: agent_id(),
         framework_id: framework_id(),
         home_fence: fence(),
         role: role(),
         resources: resources(),
-    }
+    })
 }
 
 pub(crate) fn offer() -> Arc<Offer> {

@@ -304,7 +304,7 @@ pub(crate) fn agent_view(name: &str, presence: Presence, admission: Admission, t
 pub(crate) fn framework_view(offers: usize) -> Arc<FrameworkView> {
     let numbered = (0..offers).map(|number| {
         let mut offer = (*offer()).clone();
-        offer.grant.offer_id.number = number as u64;
+        Arc::make_mut(&mut offer.grant).offer_id.number = number as u64;
         (offer.grant.offer_id, Arc::new(offer))
     });
     Arc::new(FrameworkView {

@@ -64,7 +64,7 @@ fn offers() -> Event {
         role: Role::parse("r").unwrap(),
         resources,
     };
-    Event::Offers(vec![Arc::new(Offer { grant, agent: Arc::new(agent) })])
+    Event::Offers(vec![Arc::new(Offer { grant: Arc::new(grant), agent: Arc::new(agent) })])
 }
 
 #[test]
