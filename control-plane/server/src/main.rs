@@ -17,6 +17,9 @@ const EXIT_CONFIG: u8 = 64;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // Huge pages are cleared by the kernel 2 MiB at a time for messages of a few KiB: with them an agent's connection costs
+    // twice the memory, and a launch on several nodes a third more time. A kernel that knows no such switch has no harm.
+    let _ = nix::sys::prctl::set_thp_disable(true);
     let flags = match Flags::try_parse() {
         Ok(flags) => flags,
         // Help and version are no faults: they go to stdout and end with 0.
