@@ -1,8 +1,8 @@
 //! Calls that another node has to answer: passed on over the link, and its answer handed to the client as it is.
 //!
 //! A scheduler call goes to the node that its stream id names, without a look-up; a file to the node that the agent is
-//! connected to; a word about an agent's doubt to the owner of its shard; a removal to the framework's home. A call is passed on once: a node that gets one and is not the right one
-//! either says so.
+//! connected to; a word about an agent's doubt to the owner of its shard; a removal to the framework's home. A call is
+//! passed on once: a node that gets one and is not the right one either says so.
 
 use super::{Call, Http, Reply, ResponseBody, plain, with_header};
 use crate::peers::{OtherNode, PassedOn, PassedOnBody, PeerError, PeerHandle};
