@@ -74,7 +74,7 @@ pub(crate) fn run(args: &AllocateArgs) -> anyhow::Result<()> {
     for _ in 0..args.cycles {
         bench.accept_all();
         for (number, info) in (0u32..).zip(&infos) {
-            bench.finish(number, info)?;
+            bench.tell_free(number, info)?;
         }
         bench.cycle(&mut again)?;
         ensure!(bench.open.len() == infos.len(), "{} of {} agents were offered again", bench.open.len(), infos.len());
@@ -131,15 +131,7 @@ impl Bench {
         let mut bench = Self { engine, millis: 0, open: Vec::new() };
         bench.input(Input::Took { fence: fence(), roles: Vec::new() });
         for (number, info) in (0u32..).zip(infos) {
-            let book = AgentBook {
-                agent_id: agent_id(number)?,
-                shard: (ShardId::of(&agent_id(number)?, SHARDS), fence()),
-                info: info.clone(),
-                is_active: true,
-                used: Vec::new(),
-                grants: Vec::new(),
-            };
-            bench.input(Input::FromNode(ToAllocator::Agent(book)));
+            bench.tell_free(number, info)?;
         }
         for number in 0..args.frameworks {
             let info = Arc::new(framework(args, number)?);
@@ -197,17 +189,17 @@ impl Bench {
         self.input(Input::FromNode(ToAllocator::Closed(closed)));
     }
 
-    /// All that some agents run ends: their books say that everything is free.
+    /// All that some agents run ends.
     fn finish_some(&mut self, infos: &[Arc<AgentInfo>], count: usize, rng: &mut Rng) -> anyhow::Result<()> {
         for _ in 0..count {
             let number = u32::try_from(rng.below(u64::try_from(infos.len())?))?;
-            self.finish(number, infos.get(usize::try_from(number)?).context("an agent that is there")?)?;
+            self.tell_free(number, infos.get(usize::try_from(number)?).context("an agent that is there")?)?;
         }
         Ok(())
     }
 
-    /// All that one agent runs ends.
-    fn finish(&mut self, number: u32, info: &Arc<AgentInfo>) -> anyhow::Result<()> {
+    /// The agent is new, or all that it runs has ended: its book says that everything is free.
+    fn tell_free(&mut self, number: u32, info: &Arc<AgentInfo>) -> anyhow::Result<()> {
         let book = AgentBook {
             agent_id: agent_id(number)?,
             shard: (ShardId::of(&agent_id(number)?, SHARDS), fence()),
