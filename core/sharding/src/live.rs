@@ -76,16 +76,21 @@ impl LostWhy {
             Self::Unreachable => false,
         }
     }
-}
 
-impl fmt::Display for LostWhy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+    /// The reason as a clause.
+    pub const fn as_str(self) -> &'static str {
+        match self {
             Self::PresenceGone => "its lease was lost",
             Self::Unreachable => "most nodes cannot reach it",
             Self::ProcessGone => "its process is gone",
             Self::Stopped => "it was stopped",
-        })
+        }
+    }
+}
+
+impl fmt::Display for LostWhy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 

@@ -280,10 +280,7 @@ impl Membership {
                 (Standing::Live, Arrival::New) => (Liveness::Live, "it joined"),
                 (Standing::Live, Arrival::Back) => (Liveness::Live, "it is back"),
                 (Standing::Suspect, _) => (Liveness::Suspect, "it does not answer probes"),
-                (Standing::Gone(LostWhy::PresenceGone), _) => (Liveness::Gone, "its lease was lost"),
-                (Standing::Gone(LostWhy::Unreachable), _) => (Liveness::Gone, "most nodes cannot reach it"),
-                (Standing::Gone(LostWhy::ProcessGone), _) => (Liveness::Gone, "its process is gone"),
-                (Standing::Gone(LostWhy::Stopped), _) => (Liveness::Gone, "it was stopped"),
+                (Standing::Gone(why), _) => (Liveness::Gone, why.as_str()),
             };
             let standing = NodeStanding { state, since: peer.since.wall, why, incarnation: peer.record.incarnation };
             view.insert(node.clone(), standing);
