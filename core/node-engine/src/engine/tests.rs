@@ -13,22 +13,28 @@ use muster_model::store_op::{Key, StoreOp, Stored, Write};
 use muster_model::{Duration, FrameworkId, Milli, Role, Uuid, WallTime};
 use muster_owner_engine::io::OwnerConfig;
 
+mod clocks;
+
 const NOW: Now = Now { mono: Timestamp(1_000_000_000), wall: WallTime(5) };
 const SHARDS: u16 = 8;
 
-fn node() -> NodeEngine {
-    let second = Duration::from_secs(1);
-    let name = NodeId::parse("n1").unwrap();
-    let record = NodeRecord {
-        name: name.clone(),
+fn record(name: &str, incarnation: u64) -> NodeRecord {
+    NodeRecord {
+        name: NodeId::parse(name).unwrap(),
         http: "h:1".into(),
         quic: "h:2".into(),
         probe: "127.0.0.1:3".into(),
-        incarnation: 7,
+        incarnation,
         node_tag: 1,
         capacity: 1,
         started: WallTime(0),
-    };
+    }
+}
+
+fn node() -> NodeEngine {
+    let second = Duration::from_secs(1);
+    let record = record("n1", 7);
+    let name = record.name.clone();
     let owner = OwnerConfig {
         node: name.clone(),
         shard_count: SHARDS,

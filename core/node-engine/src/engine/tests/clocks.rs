@@ -1,14 +1,15 @@
 //! Another node's clock that is off is warned of and shown, and nothing else comes of it.
 
-use muster_allocator::io::AllocatorConfig;
-use muster_home_engine::io::HomeConfig;
-use muster_model::record::{NodeRecord, Record};
+use super::{node, record};
+use crate::NodeEngine;
+use crate::io::{Input, Output, StoreChange};
+use alloc::vec;
+use alloc::vec::Vec;
+use muster_model::record::Record;
 use muster_model::store_op::{Key, Stored};
 use muster_model::time::Now;
-use muster_model::{Duration, Milli, NodeId, Rng, Timestamp, WallTime};
-use muster_node_engine::NodeEngine;
-use muster_node_engine::io::{Input, NodeConfig, Output, StoreChange};
-use muster_owner_engine::io::{NoteLevel, OwnerConfig};
+use muster_model::{NodeId, Timestamp, WallTime};
+use muster_owner_engine::io::NoteLevel;
 
 const HOUR_MS: i64 = 3_600_000;
 
@@ -16,48 +17,9 @@ fn id(name: &str) -> NodeId {
     NodeId::parse(name).unwrap()
 }
 
-fn record(name: &str, incarnation: u64) -> NodeRecord {
-    NodeRecord {
-        name: id(name),
-        http: "h:1".into(),
-        quic: "h:2".into(),
-        probe: "127.0.0.1:3".into(),
-        incarnation,
-        node_tag: 1,
-        capacity: 1,
-        started: WallTime(0),
-    }
-}
-
-fn node() -> NodeEngine {
-    let second = Duration::from_secs(1);
-    let owner = OwnerConfig {
-        node: id("n1"),
-        shard_count: 4,
-        agent_timeout: second,
-        agent_removal_interval: second,
-        report_interval: second,
-        completed_tasks_max: 10,
-        unreachable_tasks_max: 10,
-    };
-    let home = HomeConfig {
-        node: id("n1"),
-        node_tag: 1,
-        incarnation: 7,
-        heartbeat_interval: second,
-        offer_timeout: None,
-        completed_frameworks_max: 10,
-        fence_wait: second,
-    };
-    let allocator = AllocatorConfig { allocation_interval: second, min_cpus: Milli(10), min_mem: Milli(10) };
-    let (record, generation, shard_count) = (record("n1", 7), 1, 4);
-    let config = NodeConfig { record, generation, shard_count, keys_per_op_max: 10, owner, home, allocator };
-    NodeEngine::new(config, &Rng::new(1))
-}
-
 fn outputs(node: &mut NodeEngine, now: Now) -> Vec<Output> {
     node.settle(now);
-    std::iter::from_fn(|| node.poll_output()).collect()
+    core::iter::from_fn(|| node.poll_output()).collect()
 }
 
 #[test]
