@@ -35,7 +35,7 @@ pub(crate) fn replace(engine: &mut AllocatorEngine, book: AgentBook, now: Timest
     let slot = known.unwrap_or_else(|| cluster.add_agent(book.agent_id.clone(), book.info.clone(), book.shard));
     let Some(agent) = cluster.agent_mut(slot) else { return };
     let is_news = !agent.is_active || *agent.info != *book.info;
-    let free_before = agent.free.clone();
+    let free_before = agent.free.resources().clone();
     agent.shard = book.shard;
     agent.is_active = book.is_active;
     agent.is_owner_lost = false;
@@ -61,7 +61,7 @@ pub(crate) fn replace(engine: &mut AllocatorEngine, book: AgentBook, now: Timest
     if is_news && book.is_active {
         engine.cluster.freshen_agent(slot);
         engine.trigger(now);
-    } else if agent.free != free_before {
+    } else if *agent.free.resources() != free_before {
         engine.freshen_agent(slot, now);
     }
 }
@@ -98,7 +98,7 @@ fn replace_grants(engine: &mut AllocatorEngine, slot: u32, book: &AgentBook, rea
         // Another allocator made it, or this one before the agent was away: it is void, but not free before the owner has taken it out.
         let client = engine.cluster.intern_client(&grant.framework_id, &grant.role);
         let offer = Arc::new(Offer { grant: grant.clone(), agent: book.info.clone() });
-        engine.cluster.add_grant(client, GrantRow { offer, agent: slot, state: GrantState::Revoking }, false);
+        engine.cluster.add_grant(client, GrantRow { offer, agent: slot, state: GrantState::Revoking });
         engine.revoke(grant.offer_id);
     }
 }

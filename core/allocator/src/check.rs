@@ -1,6 +1,7 @@
 //! Checks the tables against each other, from scratch and slowly: for tests.
 
 use crate::cluster::{Cluster, GrantState};
+use crate::free::Free;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
@@ -13,7 +14,7 @@ impl Cluster {
         let mut held: BTreeMap<u32, (u32, BTreeMap<usize, u128>)> = BTreeMap::new();
         for (slot, agent) in (0u32..).zip(&self.agents) {
             let Some(agent) = agent else { continue };
-            let (mut all, mut is_over) = (agent.free.clone(), false);
+            let (mut all, mut is_over) = (agent.free.resources().clone(), false);
             let mut rows = agent.used.clone();
             for id in &agent.grants {
                 let row = self.grants.get(id).ok_or_else(|| format!("offer {id} of agent {} has no row", agent.id))?;
@@ -38,9 +39,9 @@ impl Cluster {
                 let total = &agent.info.total;
                 return Err(format!("agent {}: free + used + granted is {all}, but it has {total}", agent.id));
             }
-            let is_enough = crate::plan::is_enough(self.minimum, &agent.free);
-            if agent.is_plain != crate::cluster::is_plain(&agent.free) || agent.is_enough != is_enough {
-                return Err(format!("agent {}: what is kept of {} being free is wrong", agent.id, agent.free));
+            let free = agent.free.resources();
+            if agent.free != Free::new(free.clone(), self.minimum) {
+                return Err(format!("agent {}: what is kept of {free} being free is wrong", agent.id));
             }
         }
         self.check_clients(&held)?;

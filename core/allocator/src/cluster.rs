@@ -4,8 +4,8 @@
 //! Invariant, per agent that is not `is_over`: free + used + held by grants = total, exactly ([`Cluster::check`]).
 
 use crate::filter::{Filters, Pair};
+use crate::free::{Free, well_known_index};
 use crate::limits::SHARE_NAMES_MAX;
-use crate::plan::is_enough;
 use crate::skip::{CycleStamp, Tally};
 use crate::tree::{Amount, Tree, Walk};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -29,11 +29,7 @@ pub(crate) struct Agent {
     pub(crate) is_owner_lost: bool,
     pub(crate) has_gpus: bool,
     /// Neither used nor granted.
-    pub(crate) free: Resources,
-    /// Nothing of what is free is reserved or revocable: anybody may have all of it.
-    pub(crate) is_plain: bool,
-    /// What is free is an offer for frameworks that name no minimum of their own.
-    pub(crate) is_enough: bool,
+    pub(crate) free: Free,
     /// More is used and granted than there is: free is what is left, floored at nothing.
     pub(crate) is_over: bool,
     /// Per client slot. A client may occur twice where its amounts can't be added.
@@ -224,9 +220,7 @@ impl Cluster {
         let agent = Agent {
             id: id.clone(),
             has_gpus: info.total.scalar(&ResourceName::Gpus) > Milli::ZERO,
-            is_plain: is_plain(&info.total),
-            is_enough: is_enough(self.minimum, &info.total),
-            free: info.total.clone(),
+            free: Free::new(info.total.clone(), self.minimum),
             info,
             shard,
             is_active: false,
@@ -467,11 +461,6 @@ impl Cluster {
     }
 }
 
-/// Whether nothing of it is reserved or revocable.
-pub(crate) fn is_plain(resources: &Resources) -> bool {
-    resources.iter().all(|resource| resource.key.reservations.is_empty() && !resource.key.is_revocable)
-}
-
 pub(crate) fn push_amounts(names: &mut Vec<ResourceName>, resources: &Resources, amounts: &mut Vec<Amount>) {
     for resource in resources {
         if let Value::Scalar(amount) = resource.value
@@ -483,22 +472,13 @@ pub(crate) fn push_amounts(names: &mut Vec<ResourceName>, resources: &Resources,
 }
 
 fn name_index(names: &mut Vec<ResourceName>, name: &ResourceName) -> Option<u16> {
-    match name {
-        ResourceName::Cpus => Some(0),
-        ResourceName::Mem => Some(1),
-        ResourceName::Disk => Some(2),
-        ResourceName::Gpus => Some(3),
-        ResourceName::Ports | ResourceName::Other(_) => {
-            let index = names.iter().position(|known| known == name);
-            let index = index.or_else(|| {
-                (names.len() < SHARE_NAMES_MAX).then(|| {
-                    names.push(name.clone());
-                    names.len() - 1
-                })
-            });
-            index.and_then(|index| u16::try_from(index).ok())
-        }
-    }
+    let index = well_known_index(name).or_else(|| names.iter().position(|known| known == name)).or_else(|| {
+        (names.len() < SHARE_NAMES_MAX).then(|| {
+            names.push(name.clone());
+            names.len() - 1
+        })
+    });
+    index.and_then(|index| u16::try_from(index).ok())
 }
 
 fn insert<T>(rows: &mut Vec<Option<T>>, unused: &mut Vec<u32>, row: T) -> u32 {

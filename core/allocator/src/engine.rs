@@ -293,14 +293,18 @@ impl AllocatorEngine {
     /// Enters a plan's grants, and sends them: first to the owners, one batch per shard, then one batch per framework.
     fn perform(&mut self, plan: Plan) {
         let Some(fence) = self.fence else { return };
-        if plan.grants.is_empty() {
+        let grant_count = plan.grant_count();
+        if grant_count == 0 {
             return;
         }
         let (mut shards, mut frameworks) = (Vec::new(), Vec::new());
         self.offers_by_framework.resize_with(self.cluster.frameworks.len(), Vec::new);
-        self.cluster.grants.reserve(plan.grants.len());
-        let grants_per_shard = plan.grants.len() / self.grants_by_shard.len().max(1) + 8;
-        for new in plan.grants {
+        self.cluster.grants.reserve(grant_count);
+        // A quarter above the average: most batches then need memory once, and none takes that of all of them.
+        let share_of = |count: usize| grant_count / count.max(1) / 4 * 5 + 8;
+        let grants_per_shard = share_of(self.cluster.shard_fences.len());
+        let offers_per_framework = share_of(self.cluster.framework_order.len());
+        for new in plan.into_grants() {
             let offer_id = OfferId { epoch: fence.epoch, number: self.next_number };
             self.next_number += 1;
             let (Some(agent), Some(client)) = (self.cluster.agent(new.agent), self.cluster.client(new.client)) else {
@@ -328,9 +332,10 @@ impl AllocatorEngine {
             let mine = &mut self.offers_by_framework[client.framework as usize];
             if mine.is_empty() {
                 frameworks.push(client.framework);
+                mine.reserve(offers_per_framework);
             }
             mine.push(offer.clone());
-            self.cluster.add_grant(new.client, GrantRow { offer, agent: new.agent, state: GrantState::Open }, true);
+            self.cluster.enter_grant(GrantRow { offer, agent: new.agent, state: GrantState::Open });
         }
         shards.sort_unstable();
         for shard in shards {

@@ -1,8 +1,8 @@
 //! Who holds what on which agent: used and granted amounts, and the charges for them in the tree of shares.
 
-use crate::cluster::{Cluster, GrantRow, GrantState, is_plain, push_amounts};
+use crate::cluster::{Cluster, GrantRow, GrantState, push_amounts};
+use crate::free::Free;
 use crate::limits::{ORPHAN_GRANTS_MAX, VOID_GRANTS_PER_AGENT_MAX};
-use crate::plan::is_enough;
 use crate::tree::Amount;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -76,23 +76,36 @@ impl Cluster {
         self.hold(client, &offer.grant.resources, true, false);
     }
 
-    /// Enters a grant that holds its resources. `is_allocation` when this allocator gives it now: then they are already
-    /// taken from what is free.
-    pub(crate) fn add_grant(&mut self, client: u32, row: GrantRow, is_allocation: bool) {
+    /// Enters a grant that was found, not given now, and holds its resources.
+    pub(crate) fn add_grant(&mut self, client: u32, row: GrantRow) {
         let (agent, offer) = (row.agent, row.offer.clone());
-        if let Some(agent) = self.agent_mut(agent) {
-            agent.grants.push(offer.grant.offer_id);
-        }
-        self.grants.insert(offer.grant.offer_id, row);
-        if !is_allocation {
-            self.take_free(agent, &offer.grant.resources);
-            self.hold(client, &offer.grant.resources, true, false);
-        }
+        self.enter_grant(row);
+        self.take_free(agent, &offer.grant.resources);
+        self.hold(client, &offer.grant.resources, true, false);
     }
 
-    /// Charges the client of a grant that is about to be entered.
+    /// Enters a grant that this allocator gives now. The cycle has taken and charged its resources.
+    pub(crate) fn enter_grant(&mut self, row: GrantRow) {
+        let offer_id = row.offer.grant.offer_id;
+        if let Some(agent) = self.agent_mut(row.agent) {
+            // One grant at a time is the rule: no memory for more of them before there are more.
+            agent.grants.reserve_exact(usize::from(agent.grants.capacity() == 0));
+            agent.grants.push(offer_id);
+        }
+        self.grants.insert(offer_id, row);
+    }
+
+    /// Charges the client of a grant that a cycle gives.
     pub(crate) fn charge_grant(&mut self, client: u32, resources: &Resources) {
         self.hold(client, resources, true, true);
+    }
+
+    /// The same for a grant whose scalars are known.
+    pub(crate) fn charge_amounts(&mut self, client: u32, amounts: &[Amount]) {
+        if let Some(row) = self.clients[client as usize].as_mut() {
+            row.refs += 1;
+            self.tree.charge(row.node, amounts, true);
+        }
     }
 
     /// Lets a grant's resources go free; the row stays if it is to become void.
@@ -160,8 +173,7 @@ impl Cluster {
                 free = free.saturating_sub(amount);
             }
         }
-        agent.free = free;
-        self.judge_free(slot);
+        agent.free = Free::new(free, self.minimum);
     }
 
     fn hold(&mut self, client: u32, resources: &Resources, is_new: bool, is_allocation: bool) {
@@ -192,29 +204,18 @@ impl Cluster {
     }
 
     fn take_free(&mut self, slot: u32, resources: &Resources) {
+        let minimum = self.minimum;
         let Some(agent) = self.agent_mut(slot) else { return };
-        if agent.is_over || agent.free.subtract(resources).is_err() {
+        if agent.is_over || agent.free.subtract(resources, minimum).is_err() {
             self.recompute_free(slot);
-        } else {
-            self.judge_free(slot);
         }
     }
 
     fn give_free(&mut self, slot: u32, resources: &Resources) {
-        let Some(agent) = self.agent_mut(slot) else { return };
-        if agent.is_over || agent.free.add(resources).is_err() {
-            self.recompute_free(slot);
-        } else {
-            self.judge_free(slot);
-        }
-    }
-
-    /// Keeps what a cycle asks of each agent, so that it need not look at the resources themselves.
-    fn judge_free(&mut self, slot: u32) {
         let minimum = self.minimum;
-        if let Some(agent) = self.agent_mut(slot) {
-            agent.is_plain = is_plain(&agent.free);
-            agent.is_enough = is_enough(minimum, &agent.free);
+        let Some(agent) = self.agent_mut(slot) else { return };
+        if agent.is_over || agent.free.add(resources, minimum).is_err() {
+            self.recompute_free(slot);
         }
     }
 }

@@ -13,6 +13,7 @@ mod cluster;
 mod demand;
 pub mod engine;
 mod filter;
+mod free;
 pub mod io;
 mod ledger;
 pub mod limits;

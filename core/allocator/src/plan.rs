@@ -7,30 +7,47 @@
 //! Pure: no clock, no IO. Start reading at [`plan_cycle`]. Invariant: a plan gives only what the tables say is free, and takes
 //! it from them. Source: Ghodsi et al., "Dominant Resource Fairness", NSDI 2011, algorithm 1.
 
-use crate::cluster::{Agent, Client, Cluster, DefaultMinimum, is_plain};
+use crate::cluster::{Agent, Client, Cluster};
 use crate::filter::Pair;
+use crate::free::{Free, is_enough};
 use crate::skip::{CycleStamp, Skip};
 use crate::tree::Scope;
 use alloc::vec::Vec;
+use core::ops::Range;
 use muster_model::resource::{ResourceName, Resources};
 use muster_model::time::Now;
 use muster_model::{Milli, Rng, Timestamp};
 
 /// One offer to make.
+#[derive(Default)]
 pub(crate) struct NewGrant {
     pub(crate) agent: u32,
     pub(crate) client: u32,
     pub(crate) resources: Resources,
-    /// Place of the agent's id among those looked at.
-    rank: u32,
 }
 
 /// What one cycle decided. What was left out, and why, is in the clients' tallies.
-#[derive(Default)]
 pub(crate) struct Plan {
-    pub(crate) grants: Vec<NewGrant>,
+    /// In the order in which they were decided.
+    grants: Vec<NewGrant>,
+    /// For each agent that was looked at, in the order of their ids, which of `grants` are on it.
+    by_agent: Vec<Range<usize>>,
     /// Pairs of agent and client that were looked at.
     pub(crate) work: u64,
+}
+
+impl Plan {
+    /// How many grants there are.
+    pub(crate) fn grant_count(&self) -> usize {
+        self.grants.len()
+    }
+
+    /// The grants in the order of their agents' ids. Offers are made and numbered so: to touch agents in order is much
+    /// faster than at random.
+    pub(crate) fn into_grants(self) -> impl Iterator<Item = NewGrant> {
+        let Self { mut grants, by_agent, .. } = self;
+        by_agent.into_iter().flatten().map(move |index| core::mem::take(&mut grants[index]))
+    }
 }
 
 /// What a client may have of an agent.
@@ -57,16 +74,12 @@ pub(crate) fn plan_cycle(cluster: &mut Cluster, now: Now, rng: &mut Rng) -> Plan
         at: now.wall,
         agent_count: u32::try_from(agents.len()).unwrap_or(u32::MAX),
     };
-    let mut plan = Plan::default();
-    if !fresh_clients.is_empty() {
-        plan.grants.reserve(agents.len());
-    }
+    let mut plan =
+        Plan { grants: Vec::with_capacity(agents.len()), by_agent: alloc::vec![0..0; agents.len()], work: 0 };
     for agent in agents {
         plan_agent(cluster, agent, now.mono, &mut marks, &mut plan);
     }
     cluster.tree.unmark_fresh(&mut marks, 0);
-    // Offers are made and numbered in the order of agents: to touch these in order is much faster than at random.
-    plan.grants.sort_by_key(|grant| grant.rank);
     plan
 }
 
@@ -76,7 +89,7 @@ fn candidates(cluster: &mut Cluster, is_everywhere: bool) -> Vec<u32> {
     let is_candidate = |agent: &Agent| agent.is_active && !agent.free.is_empty();
     let own_minimum_count = cluster.own_minimum_count;
     // What is less than the cluster's minimum is an offer for nobody, unless some framework has a minimum of its own.
-    let is_worth = |agent: &Agent| own_minimum_count > 0 || agent.is_enough;
+    let is_worth = |agent: &Agent| own_minimum_count > 0 || agent.free.is_enough();
     let ordered = |keep: &dyn Fn(&Agent) -> bool| -> Vec<u32> {
         let slots = cluster.agent_order.values().copied();
         slots.filter(|slot| cluster.agent(*slot).is_some_and(|agent| is_candidate(agent) && keep(agent))).collect()
@@ -105,12 +118,13 @@ fn candidates(cluster: &mut Cluster, is_everywhere: bool) -> Vec<u32> {
 }
 
 fn plan_agent(cluster: &mut Cluster, (rank, slot): (u32, u32), now: Timestamp, marks: &mut Vec<u32>, plan: &mut Plan) {
+    let minimum = cluster.minimum;
     let Some(agent) = cluster.agent_mut(slot) else { return };
     let is_fresh = core::mem::take(&mut agent.is_fresh);
     let pairs = core::mem::take(&mut agent.pairs);
-    let (mut is_plain_now, mut is_enough_now) = (agent.is_plain, agent.is_enough);
-    let mut free = core::mem::take(&mut agent.free);
-    let is_sliver = !is_enough_now;
+    let mut free = core::mem::replace(&mut agent.free, Free::new(Resources::new(), minimum));
+    let is_sliver = !free.is_enough();
+    let mut last_amounts = None;
     let mark_count = marks.len();
     if !is_fresh {
         for pair in pairs.into_iter().filter(|pair| cluster.is_current(*pair)).collect::<Vec<_>>() {
@@ -132,26 +146,22 @@ fn plan_agent(cluster: &mut Cluster, (rank, slot): (u32, u32), now: Timestamp, m
             continue;
         }
         let tally = &mut tallies[client_slot as usize];
-        match consider(
-            cluster,
-            agent,
-            (&free, is_plain_now, is_enough_now),
-            client,
-            cluster.pair(client_slot, slot),
-            now,
-        ) {
+        match consider(cluster, agent, &free, client, cluster.pair(client_slot, slot), now) {
             Err(skip) => tally.add_skip(skip, slot, stamp),
             Ok(taken) => {
                 tally.add_offer(stamp);
-                let resources = match taken {
-                    Taken::All => core::mem::take(&mut free),
+                let (resources, rest) = match taken {
+                    Taken::All => {
+                        last_amounts = free.amounts();
+                        (free.into_resources(), Resources::new())
+                    }
                     Taken::Part(part) => {
-                        free = free.saturating_sub(&part);
-                        part
+                        let rest = free.resources().saturating_sub(&part);
+                        (part, rest)
                     }
                 };
-                (is_plain_now, is_enough_now) = (is_plain(&free), is_enough(cluster.minimum, &free));
-                plan.grants.push(NewGrant { agent: slot, client: client_slot, resources, rank });
+                free = Free::new(rest, minimum);
+                plan.grants.push(NewGrant { agent: slot, client: client_slot, resources });
                 if free.is_empty() {
                     break;
                 }
@@ -159,13 +169,21 @@ fn plan_agent(cluster: &mut Cluster, (rank, slot): (u32, u32), now: Timestamp, m
         }
     }
     (cluster.walk, cluster.tallies) = (walk, tallies);
-    if let Some(agent) = cluster.agent_mut(slot) {
-        (agent.is_plain, agent.is_enough) = (is_plain_now, is_enough_now);
+    if !free.is_empty()
+        && let Some(agent) = cluster.agent_mut(slot)
+    {
         agent.free = free;
     }
     cluster.tree.unmark_fresh(marks, mark_count);
-    for grant in &plan.grants[first..] {
+    plan.by_agent[rank as usize] = first..plan.grants.len();
+    let mut given = plan.grants[first..].iter();
+    // Who took all the rest came last.
+    let last = last_amounts.and_then(|amounts| Some((given.next_back()?.client, amounts)));
+    for grant in given {
         cluster.charge_grant(grant.client, &grant.resources);
+    }
+    if let Some((client, amounts)) = last {
+        cluster.charge_amounts(client, &amounts);
     }
 }
 
@@ -173,7 +191,7 @@ fn plan_agent(cluster: &mut Cluster, (rank, slot): (u32, u32), now: Timestamp, m
 fn consider(
     cluster: &Cluster,
     agent: &Agent,
-    (free, is_plain, is_free_enough): (&Resources, bool, bool),
+    free: &Free,
     client: &Client,
     pair: Pair,
     now: Timestamp,
@@ -181,14 +199,14 @@ fn consider(
     if agent.has_gpus && !client.capabilities.gpu_resources {
         return Err(Skip::HasGpus);
     }
-    let taken = if is_plain { Taken::All } else { usable(free, client)? };
+    let taken = if free.is_plain() { Taken::All } else { usable(free.resources(), client)? };
     // The limits of roles chop here, before the smallest offer is looked at.
     let offer = match &taken {
-        Taken::All => free,
+        Taken::All => free.resources(),
         Taken::Part(part) => part,
     };
     let is_large_enough = match &client.minimum {
-        None if is_plain => is_free_enough,
+        None if free.is_plain() => free.is_enough(),
         None => is_enough(cluster.minimum, offer),
         Some(minimum) => {
             let holds = |(name, amount): (&ResourceName, &Milli)| offer.scalar(name) >= *amount;
@@ -220,11 +238,6 @@ fn usable(free: &Resources, client: &Client) -> Result<Taken, Skip> {
     Err(if has_revocable { Skip::OnlyRevocable } else { Skip::NothingUsable })
 }
 
-/// Whether an amount is an offer for a framework that names no minimum.
-pub(crate) fn is_enough(minimum: DefaultMinimum, offer: &Resources) -> bool {
-    offer.scalar(&ResourceName::Cpus) >= minimum.cpus || offer.scalar(&ResourceName::Mem) >= minimum.mem
-}
-
 /// Why a client has no offer of an agent now, looked at for this client alone.
 pub(crate) fn explain(cluster: &Cluster, client_slot: u32, agent_slot: u32, now: Timestamp) -> Option<Skip> {
     let (client, agent) = (cluster.client(client_slot)?, cluster.agent(agent_slot)?);
@@ -240,13 +253,6 @@ pub(crate) fn explain(cluster: &Cluster, client_slot: u32, agent_slot: u32, now:
     if agent.free.is_empty() {
         return Some(Skip::NothingFree);
     }
-    let considered = consider(
-        cluster,
-        agent,
-        (&agent.free, agent.is_plain, agent.is_enough),
-        client,
-        cluster.pair(client_slot, agent_slot),
-        now,
-    );
+    let considered = consider(cluster, agent, &agent.free, client, cluster.pair(client_slot, agent_slot), now);
     Some(considered.err().unwrap_or(Skip::NotItsTurn))
 }

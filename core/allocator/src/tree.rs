@@ -40,20 +40,30 @@ impl Name {
     }
 }
 
+/// A child in its parent's order.
+#[derive(Clone, Copy)]
+struct Place {
+    /// [`Key::rounded`]: it lies here so that a search seldom has to look at the keys themselves.
+    rounded: u64,
+    node: u32,
+}
+
+// What each charge and walk asks of a node stands first and shares a cache line.
+#[repr(C, align(64))]
 struct Node {
-    parent: u32,
-    name: Name,
     /// Active children, by key.
-    order: Vec<u32>,
-    /// Children that are to be looked at although their agent was settled; see [`Scope::Fresh`].
-    fresh: Vec<u32>,
-    is_fresh: bool,
-    is_unsorted: bool,
-    active_below: u32,
-    child_count: u32,
-    own_leaf: u32,
+    order: Vec<Place>,
+    parent: u32,
     /// The client's slot; none for role nodes.
     client: u32,
+    active_below: u32,
+    is_fresh: bool,
+    is_unsorted: bool,
+    /// Children that are to be looked at although their agent was settled; see [`Scope::Fresh`].
+    fresh: Vec<u32>,
+    name: Name,
+    child_count: u32,
+    own_leaf: u32,
 }
 
 /// Which frameworks a walk visits.
@@ -194,10 +204,10 @@ impl Tree {
             let parent = self.nodes[node as usize].parent;
             let list = &mut self.nodes[parent as usize];
             if is_listed && !was_listed {
-                list.order.push(node);
+                list.order.push(Place { rounded: 0, node });
                 self.mark_unsorted(parent);
             } else if was_listed && !is_listed {
-                list.order.retain(|child| *child != node);
+                list.order.retain(|child| child.node != node);
             }
             node = parent;
         }
@@ -244,14 +254,13 @@ impl Tree {
         while let Some(parent) = self.unsorted.pop() {
             self.nodes[parent as usize].is_unsorted = false;
             let mut order = core::mem::take(&mut self.nodes[parent as usize].order);
-            order.sort_unstable_by(|a, b| {
-                self.nodes[*a as usize].name.as_str().cmp(self.nodes[*b as usize].name.as_str())
-            });
-            for (rank, node) in (0u32..).zip(&order) {
-                self.keys[*node as usize].rank = rank;
-                self.refresh_share(*node as usize);
+            let name = |place: &Place| self.nodes[place.node as usize].name.as_str();
+            order.sort_unstable_by(|a, b| name(a).cmp(name(b)));
+            for (rank, place) in (0u32..).zip(&mut order) {
+                self.keys[place.node as usize].rank = rank;
+                place.rounded = self.refresh_share(place.node as usize);
             }
-            order.sort_unstable_by(|a, b| self.compare(*a, *b));
+            order.sort_unstable_by(|a, b| self.compare(a.node, b.node));
             self.nodes[parent as usize].order = order;
         }
     }
@@ -294,9 +303,14 @@ impl Tree {
             if node.client == NONE && node.parent != NONE && self.held[row.clone()] != sums[row] {
                 return Err(format!("role node {} holds another amount than its members", node.name.as_str()));
             }
-            let is_sorted = node.order.is_sorted_by(|a, b| self.compare(*a, *b).is_lt());
-            if !is_sorted && !node.is_unsorted && !self.is_total_changed {
+            if node.is_unsorted || self.is_total_changed || node.order.len() < 2 {
+                continue;
+            }
+            if !node.order.is_sorted_by(|a, b| self.compare(a.node, b.node).is_lt()) {
                 return Err(format!("the order below {} is not sorted", node.name.as_str()));
+            }
+            if node.order.iter().any(|place| place.rounded != self.keys[place.node as usize].rounded()) {
+                return Err(format!("the order below {} keeps another share than a key", node.name.as_str()));
             }
         }
         Ok(())
@@ -392,20 +406,22 @@ impl Tree {
         while node != ROOT {
             let row = node as usize * self.columns;
             change(&mut self.held[row..row + self.columns]);
-            let position = self.position(node);
+            let parent = self.nodes[node as usize].parent;
+            let position = self.position(node, parent);
             if is_allocation {
                 self.keys[node as usize].count += 1;
             }
             // Where there is no order to keep, `settle` refreshes the share before there is one.
             if let Some(position) = position {
                 self.refresh_share(node as usize);
-                self.reposition(node, position);
+                self.reposition(node, parent, position);
             }
-            node = self.nodes[node as usize].parent;
+            node = parent;
         }
     }
 
-    fn refresh_share(&mut self, node: usize) {
+    /// Works out a node's share anew. Gives it rounded.
+    fn refresh_share(&mut self, node: usize) -> u64 {
         let row = &self.held[node * self.columns..][..self.columns];
         let (mut best_held, mut best_total) = (0u64, 1u64);
         for (held, (total, shift)) in row.iter().zip(&self.scales) {
@@ -421,7 +437,8 @@ impl Tree {
             }
         }
         let key = &mut self.keys[node];
-        (key.held, key.total) = (best_held, best_total);
+        key.set_share(best_held, best_total);
+        key.rounded()
     }
 
     fn compare(&self, a: u32, b: u32) -> Ordering {
@@ -429,40 +446,47 @@ impl Tree {
     }
 
     /// Where a node stands in its parent's order; none if it is not there or the order is to be sorted anyway.
-    fn position(&self, node: u32) -> Option<usize> {
-        let entry = &self.nodes[node as usize];
-        let parent = &self.nodes[entry.parent as usize];
-        if entry.active_below == 0 || parent.is_unsorted || self.is_total_changed || parent.order.len() < 2 {
+    fn position(&self, node: u32, parent: u32) -> Option<usize> {
+        let parent = &self.nodes[parent as usize];
+        if self.nodes[node as usize].active_below == 0
+            || parent.is_unsorted
+            || self.is_total_changed
+            || parent.order.len() < 2
+        {
             return None;
         }
         // Who was given something stood first, as a rule.
-        if parent.order.first() == Some(&node) {
+        if parent.order.first().is_some_and(|first| first.node == node) {
             return Some(0);
         }
-        let key = self.keys[node as usize];
-        let position = parent.order.partition_point(|child| self.keys[*child as usize].compare(&key).is_lt());
-        assert!(parent.order.get(position) == Some(&node), "an order is sorted by its keys");
+        let position = count_before(&self.keys, &parent.order, &self.keys[node as usize]);
+        assert!(parent.order.get(position).is_some_and(|place| place.node == node), "an order is sorted by its keys");
         Some(position)
     }
 
-    fn reposition(&mut self, node: u32, from: usize) {
-        let parent = self.nodes[node as usize].parent as usize;
-        let (keys, order) = (&self.keys, &mut self.nodes[parent].order);
-        let key = keys[node as usize];
-        let comes_before = |child: &u32| keys[*child as usize].compare(&key).is_lt();
-        if order.get(from + 1).is_some_and(comes_before) {
-            let behind = &order[from + 1..];
-            // Who was given something has the largest share now, as a rule.
-            let is_last = behind.last().is_some_and(comes_before);
-            let steps = if is_last { behind.len() } else { behind.partition_point(comes_before) };
-            order.copy_within(from + 1..=from + steps, from);
-            order[from + steps] = node;
-        } else {
-            let to = order[..from].partition_point(comes_before);
+    fn reposition(&mut self, node: u32, parent: u32, from: usize) {
+        let (keys, order) = (&self.keys, &mut self.nodes[parent as usize].order);
+        let key = &keys[node as usize];
+        let steps = count_before(keys, &order[from + 1..], key);
+        let to = if steps > 0 { from + steps } else { count_before(keys, &order[..from], key) };
+        if to < from {
             order.copy_within(to..from, to + 1);
-            order[to] = node;
+        } else {
+            order.copy_within(from + 1..=to, from);
         }
+        order[to] = Place { rounded: key.rounded(), node };
     }
+}
+
+/// How many of these siblings come before a key.
+fn count_before(keys: &[Key], siblings: &[Place], key: &Key) -> usize {
+    let before = siblings.partition_point(|place| place.rounded < key.rounded());
+    let rest = &siblings[before..];
+    if rest.first().is_none_or(|place| place.rounded > key.rounded()) {
+        return before;
+    }
+    let alike = &rest[..rest.partition_point(|place| place.rounded == key.rounded())];
+    before + alike.partition_point(|place| keys[place.node as usize].compare(key).is_lt())
 }
 
 struct Frame {
@@ -494,7 +518,7 @@ impl Walk {
             let frame = self.frames.last_mut()?;
             let child = match frame.sorted {
                 Some((start, end)) => self.scratch[start..end].get(frame.position),
-                None => tree.nodes[frame.node as usize].order.get(frame.position),
+                None => tree.nodes[frame.node as usize].order.get(frame.position).map(|place| &place.node),
             };
             frame.position += 1;
             match child.copied() {

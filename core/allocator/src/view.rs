@@ -113,7 +113,7 @@ fn agents_left_out(cluster: &Cluster) -> BTreeMap<Skip, (u64, u32)> {
         let skip = match agent {
             agent if !agent.is_active => Skip::AgentInactive,
             agent if agent.free.is_empty() => Skip::NothingFree,
-            agent if !agent.is_enough => Skip::TooSmall,
+            agent if !agent.free.is_enough() => Skip::TooSmall,
             _ => continue,
         };
         left_out.entry(skip).or_insert((0, *slot)).0 += 1;

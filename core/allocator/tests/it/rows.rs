@@ -531,3 +531,25 @@ fn void_grants_whose_end_is_never_told_stay_few() {
     world.close(&first, "cpus:1", None);
     assert_eq!(world.run_at(SECOND * 1000)[0].3, "cpus:4", "the oldest was forgotten");
 }
+
+#[test]
+fn a_batch_of_grants_takes_memory_for_what_is_in_it() {
+    let mut world = World::new(1, Vec::new());
+    for number in 0..400u16 {
+        let book =
+            AgentBook { shard: (ShardId(number % 20), fence(1)), ..book(&format!("S{number}"), "cpus:4 mem:100") };
+        world.tell(ToAllocator::Agent(book));
+    }
+    for number in 0..20 {
+        world.tell(demand(framework(&format!("f{number}"), &["*"])));
+    }
+    world.outputs.clear();
+    assert_eq!(world.run_at(0).len(), 400);
+    let room = |output: &Output| match output {
+        Output::Send { message: NodeMessage::ToOwner(ToOwner::Grants { grants, .. }), .. } => grants.capacity(),
+        Output::Send { message: NodeMessage::ToHome(ToHome::Offers { offers, .. }), .. } => offers.capacity(),
+        Output::Send { .. } => 0,
+    };
+    let room: usize = world.outputs.iter().map(room).sum();
+    assert!(room < 3 * (400 + 400), "room for {room} in messages with 400 grants and 400 offers");
+}
