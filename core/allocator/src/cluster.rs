@@ -11,6 +11,7 @@ use crate::tree::{Amount, Tree, Walk};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::hint::black_box;
 use hashbrown::HashMap;
 use muster_model::agent::AgentInfo;
 use muster_model::fence::Fence;
@@ -19,28 +20,31 @@ use muster_model::offer::Offer;
 use muster_model::resource::{ResourceName, Resources, Value};
 use muster_model::{AgentId, FrameworkId, Milli, OfferId, Role, ShardId, Timestamp, WallTime};
 
-/// One agent.
+/// One agent. What a cycle asks of each agent stands first and shares a cache line, but for `pairs`.
+#[repr(C, align(64))]
 pub(crate) struct Agent {
-    pub(crate) id: AgentId,
-    pub(crate) info: Arc<AgentInfo>,
-    pub(crate) shard: (ShardId, Fence),
-    pub(crate) is_active: bool,
-    /// Its shard has a new owner, or its owner can't be reached: no book has come since.
-    pub(crate) is_owner_lost: bool,
-    pub(crate) has_gpus: bool,
     /// Neither used nor granted.
     pub(crate) free: Free,
-    /// More is used and granted than there is: free is what is left, floored at nothing.
-    pub(crate) is_over: bool,
-    /// Per client slot. A client may occur twice where its amounts can't be added.
-    pub(crate) used: Vec<(u32, Resources)>,
-    pub(crate) grants: Vec<OfferId>,
+    pub(crate) is_active: bool,
     /// Every framework may get something here now; otherwise only `pairs` and fresh clients.
     pub(crate) is_fresh: bool,
+    is_listed: bool,
+    pub(crate) has_gpus: bool,
+    /// More is used and granted than there is: free is what is left, floored at nothing.
+    pub(crate) is_over: bool,
+    /// Its shard has a new owner, or its owner can't be reached: no book has come since.
+    pub(crate) is_owner_lost: bool,
     /// Clients, with their generation, whose refusal ended.
     pub(crate) pairs: Vec<(u32, u32)>,
-    is_listed: bool,
+    pub(crate) id: AgentId,
+    pub(crate) info: Arc<AgentInfo>,
+    pub(crate) grants: Vec<OfferId>,
+    pub(crate) shard: (ShardId, Fence),
+    /// Per client slot. A client may occur twice where its amounts can't be added.
+    pub(crate) used: Vec<(u32, Resources)>,
 }
+
+const _: () = assert!(size_of::<Option<Agent>>() <= 192, "an agent's row takes three cache lines");
 
 /// One framework. It may be known only by what it uses.
 pub(crate) struct Framework {
@@ -98,6 +102,9 @@ pub(crate) struct DefaultMinimum {
     pub(crate) cpus: Milli,
     pub(crate) mem: Milli,
 }
+
+/// How many agents a cycle reads ahead of what it does with them: as many as a processor can wait for at once.
+pub(crate) const PRELOAD_BATCH: usize = 16;
 
 /// The tables.
 pub(crate) struct Cluster {
@@ -181,6 +188,27 @@ impl Cluster {
 
     pub(crate) fn framework(&self, slot: u32) -> Option<&Framework> {
         self.frameworks.get(slot as usize).and_then(Option::as_ref)
+    }
+
+    /// Reads what a cycle is about to ask of these agents. Nothing comes of it but that the processor waits for their memory
+    /// all at once; a cycle that meets agents in random order would wait for one after the other.
+    pub(crate) fn preload_free(&self, agents: impl Iterator<Item = u32>) {
+        let rows = agents.filter_map(|slot| self.agent(slot));
+        black_box(rows.filter(|agent| agent.free.is_empty() || !agent.pairs.is_empty()).count());
+    }
+
+    /// The same for what is about to be read and counted of these agents and clients to make grants. The counters matter
+    /// most: a processor changes them one after the other.
+    pub(crate) fn preload_grants(&self, grants: impl Iterator<Item = (u32, u32)>) {
+        let read = grants.filter_map(|(agent, client)| {
+            let agent = self.agent(agent)?;
+            let framework = self.framework(self.client(client)?.framework)?;
+            let ids = [agent.id.as_str(), framework.id.as_str()].map(|id| id.as_bytes().first().copied());
+            Some((Arc::strong_count(&agent.info), ids))
+        });
+        black_box(read.fold(0usize, |sum, (count, ids)| {
+            ids.into_iter().flatten().fold(sum.wrapping_add(count), |sum, byte| sum.wrapping_add(usize::from(byte)))
+        }));
     }
 
     /// The slot of a framework in a role, if it is known.

@@ -5,9 +5,9 @@
 //! Mesos. Nothing is free before the agent's owner has said so.
 
 use crate::book;
-use crate::cluster::{Cluster, DefaultMinimum, GrantRow, GrantState};
+use crate::cluster::{Cluster, DefaultMinimum, GrantRow, GrantState, PRELOAD_BATCH};
 use crate::io::{AllocatorConfig, Input, Output};
-use crate::plan::{Plan, plan_cycle};
+use crate::plan::{NewGrant, Plan, plan_cycle};
 use crate::view;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
@@ -304,38 +304,27 @@ impl AllocatorEngine {
         let share_of = |count: usize| grant_count / count.max(1) / 4 * 5 + 8;
         let grants_per_shard = share_of(self.cluster.shard_fences.len());
         let offers_per_framework = share_of(self.cluster.framework_order.len());
-        for new in plan.into_grants() {
-            let offer_id = OfferId { epoch: fence.epoch, number: self.next_number };
-            self.next_number += 1;
-            let (Some(agent), Some(client)) = (self.cluster.agent(new.agent), self.cluster.client(new.client)) else {
-                continue;
-            };
-            let Some(framework) = self.cluster.framework(client.framework) else { continue };
-            let grant = Arc::new(Grant {
-                offer_id,
-                agent_id: agent.id.clone(),
-                framework_id: framework.id.clone(),
-                home_fence: framework.demand.as_ref().map(|demand| demand.home_fence).unwrap_or_default(),
-                role: client.role.clone(),
-                resources: new.resources,
-            });
-            let shard = usize::from(agent.shard.0.0);
-            if self.grants_by_shard.len() <= shard {
-                self.grants_by_shard.resize_with(shard + 1, Vec::new);
+        let mut grants = plan.into_grants();
+        for batch in grants.chunks_mut(PRELOAD_BATCH) {
+            self.cluster.preload_grants(batch.iter().map(|new| (new.agent, new.client)));
+            for new in batch {
+                let Some((shard, framework, offer)) = self.make_offer(new, fence) else { continue };
+                if self.grants_by_shard.len() <= shard {
+                    self.grants_by_shard.resize_with(shard + 1, Vec::new);
+                }
+                if self.grants_by_shard[shard].is_empty() {
+                    shards.push(shard);
+                    self.grants_by_shard[shard].reserve(grants_per_shard);
+                }
+                self.grants_by_shard[shard].push(offer.grant.clone());
+                let mine = &mut self.offers_by_framework[framework as usize];
+                if mine.is_empty() {
+                    frameworks.push(framework);
+                    mine.reserve(offers_per_framework);
+                }
+                mine.push(offer.clone());
+                self.cluster.enter_grant(GrantRow { offer, agent: new.agent, state: GrantState::Open });
             }
-            if self.grants_by_shard[shard].is_empty() {
-                shards.push(shard);
-                self.grants_by_shard[shard].reserve(grants_per_shard);
-            }
-            self.grants_by_shard[shard].push(grant.clone());
-            let offer = Arc::new(Offer { grant, agent: agent.info.clone() });
-            let mine = &mut self.offers_by_framework[client.framework as usize];
-            if mine.is_empty() {
-                frameworks.push(client.framework);
-                mine.reserve(offers_per_framework);
-            }
-            mine.push(offer.clone());
-            self.cluster.enter_grant(GrantRow { offer, agent: new.agent, state: GrantState::Open });
         }
         shards.sort_unstable();
         for shard in shards {
@@ -356,6 +345,24 @@ impl AllocatorEngine {
             let message = ToHome::Offers { framework_id, home_fence, session_version, offers };
             self.send(to, NodeMessage::ToHome(message));
         }
+    }
+
+    /// Makes one offer, with the agent's shard and the framework's slot.
+    fn make_offer(&mut self, new: &mut NewGrant, fence: Fence) -> Option<(usize, u32, Arc<Offer>)> {
+        let offer_id = OfferId { epoch: fence.epoch, number: self.next_number };
+        self.next_number += 1;
+        let (agent, client) = (self.cluster.agent(new.agent)?, self.cluster.client(new.client)?);
+        let framework = self.cluster.framework(client.framework)?;
+        let grant = Arc::new(Grant {
+            offer_id,
+            agent_id: agent.id.clone(),
+            framework_id: framework.id.clone(),
+            home_fence: framework.demand.as_ref().map(|demand| demand.home_fence).unwrap_or_default(),
+            role: client.role.clone(),
+            resources: core::mem::take(&mut new.resources),
+        });
+        let offer = Arc::new(Offer { grant, agent: agent.info.clone() });
+        Some((usize::from(agent.shard.0.0), client.framework, offer))
     }
 
     pub(crate) fn send(&mut self, to: Target, message: NodeMessage) {

@@ -49,8 +49,8 @@ pub(crate) struct Filters {
 }
 
 impl Filters {
-    #[cfg(test)]
-    fn is_empty(&self) -> bool {
+    /// Whether nothing is refused.
+    pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 

@@ -7,8 +7,7 @@
 //! Pure: no clock, no IO. Start reading at [`plan_cycle`]. Invariant: a plan gives only what the tables say is free, and takes
 //! it from them. Source: Ghodsi et al., "Dominant Resource Fairness", NSDI 2011, algorithm 1.
 
-use crate::cluster::{Agent, Client, Cluster};
-use crate::filter::Pair;
+use crate::cluster::{Agent, Client, Cluster, PRELOAD_BATCH};
 use crate::free::{Free, is_enough};
 use crate::skip::{CycleStamp, Skip};
 use crate::tree::Scope;
@@ -44,9 +43,9 @@ impl Plan {
 
     /// The grants in the order of their agents' ids. Offers are made and numbered so: to touch agents in order is much
     /// faster than at random.
-    pub(crate) fn into_grants(self) -> impl Iterator<Item = NewGrant> {
+    pub(crate) fn into_grants(self) -> Vec<NewGrant> {
         let Self { mut grants, by_agent, .. } = self;
-        by_agent.into_iter().flatten().map(move |index| core::mem::take(&mut grants[index]))
+        by_agent.into_iter().flatten().map(|index| core::mem::take(&mut grants[index])).collect()
     }
 }
 
@@ -76,8 +75,11 @@ pub(crate) fn plan_cycle(cluster: &mut Cluster, now: Now, rng: &mut Rng) -> Plan
     };
     let mut plan =
         Plan { grants: Vec::with_capacity(agents.len()), by_agent: alloc::vec![0..0; agents.len()], work: 0 };
-    for agent in agents {
-        plan_agent(cluster, agent, now.mono, &mut marks, &mut plan);
+    for batch in agents.chunks(PRELOAD_BATCH) {
+        cluster.preload_free(batch.iter().map(|(_, slot)| *slot));
+        for agent in batch {
+            plan_agent(cluster, *agent, now.mono, &mut marks, &mut plan);
+        }
     }
     cluster.tree.unmark_fresh(&mut marks, 0);
     plan
@@ -91,8 +93,9 @@ fn candidates(cluster: &mut Cluster, is_everywhere: bool) -> Vec<u32> {
     // What is less than the cluster's minimum is an offer for nobody, unless some framework has a minimum of its own.
     let is_worth = |agent: &Agent| own_minimum_count > 0 || agent.free.is_enough();
     let ordered = |keep: &dyn Fn(&Agent) -> bool| -> Vec<u32> {
-        let slots = cluster.agent_order.values().copied();
-        slots.filter(|slot| cluster.agent(*slot).is_some_and(|agent| is_candidate(agent) && keep(agent))).collect()
+        let mut slots: Vec<u32> = cluster.agent_order.values().copied().collect();
+        slots.retain(|slot| cluster.agent(*slot).is_some_and(|agent| is_candidate(agent) && keep(agent)));
+        slots
     };
     let mut chosen: Vec<u32> = if is_everywhere {
         ordered(&|agent| is_worth(agent))
@@ -138,15 +141,14 @@ fn plan_agent(cluster: &mut Cluster, (rank, slot): (u32, u32), now: Timestamp, m
     let mut walk = core::mem::take(&mut cluster.walk);
     let mut tallies = core::mem::take(&mut cluster.tallies);
     walk.start(&cluster.tree, if is_fresh { Scope::All } else { Scope::Fresh });
-    while let Some(node) = walk.next(&cluster.tree) {
-        let client_slot = cluster.tree.client_of(node);
+    while let Some(client_slot) = walk.next(&cluster.tree) {
         let (Some(agent), Some(client)) = (cluster.agent(slot), cluster.client(client_slot)) else { continue };
         plan.work += 1;
         if is_sliver && client.minimum.is_none() {
             continue;
         }
         let tally = &mut tallies[client_slot as usize];
-        match consider(cluster, agent, &free, client, cluster.pair(client_slot, slot), now) {
+        match consider(cluster, (slot, agent), &free, (client_slot, client), now) {
             Err(skip) => tally.add_skip(skip, slot, stamp),
             Ok(taken) => {
                 tally.add_offer(stamp);
@@ -190,10 +192,9 @@ fn plan_agent(cluster: &mut Cluster, (rank, slot): (u32, u32), now: Timestamp, m
 /// What of `free` on an agent a client may be offered now.
 fn consider(
     cluster: &Cluster,
-    agent: &Agent,
+    (agent_slot, agent): (u32, &Agent),
     free: &Free,
-    client: &Client,
-    pair: Pair,
+    (client_slot, client): (u32, &Client),
     now: Timestamp,
 ) -> Result<Taken, Skip> {
     if agent.has_gpus && !client.capabilities.gpu_resources {
@@ -216,10 +217,9 @@ fn consider(
     if !is_large_enough {
         return Err(Skip::TooSmall);
     }
-    match cluster.filters.blocked_until(pair, offer, now) {
-        Some(_) => Err(Skip::Refused),
-        None => Ok(taken),
-    }
+    let is_refused = !cluster.filters.is_empty()
+        && cluster.filters.blocked_until(cluster.pair(client_slot, agent_slot), offer, now).is_some();
+    if is_refused { Err(Skip::Refused) } else { Ok(taken) }
 }
 
 /// What of `free` the client's role and capabilities let it use.
@@ -253,6 +253,6 @@ pub(crate) fn explain(cluster: &Cluster, client_slot: u32, agent_slot: u32, now:
     if agent.free.is_empty() {
         return Some(Skip::NothingFree);
     }
-    let considered = consider(cluster, agent, &agent.free, client, cluster.pair(client_slot, agent_slot), now);
+    let considered = consider(cluster, (agent_slot, agent), &agent.free, (client_slot, client), now);
     Some(considered.err().unwrap_or(Skip::NotItsTurn))
 }

@@ -46,16 +46,24 @@ struct Place {
     /// [`Key::rounded`]: it lies here so that a search seldom has to look at the keys themselves.
     rounded: u64,
     node: u32,
+    /// Its client's slot; none for role nodes.
+    client: u32,
 }
 
-// What each charge and walk asks of a node stands first and shares a cache line.
+/// What each charge asks of a node that is charged; it shares a cache line.
+#[repr(align(64))]
+struct Standing {
+    key: Key,
+    parent: u32,
+    /// The client's slot; none for role nodes.
+    client: u32,
+}
+
+// What each charge and each walk asks of a node as a parent stands first and shares a cache line.
 #[repr(C, align(64))]
 struct Node {
     /// Active children, by key.
     order: Vec<Place>,
-    parent: u32,
-    /// The client's slot; none for role nodes.
-    client: u32,
     active_below: u32,
     is_fresh: bool,
     is_unsorted: bool,
@@ -78,7 +86,7 @@ pub(crate) enum Scope {
 /// The tree with its flat tables.
 pub(crate) struct Tree {
     nodes: Vec<Node>,
-    keys: Vec<Key>,
+    standings: Vec<Standing>,
     /// What each node holds: one row per node, one column per name.
     held: Vec<u128>,
     columns: usize,
@@ -96,7 +104,7 @@ impl Tree {
     pub(crate) fn new(weights: BTreeMap<Role, Milli>) -> Self {
         let mut tree = Self {
             nodes: Vec::new(),
-            keys: Vec::new(),
+            standings: Vec::new(),
             held: Vec::new(),
             columns: 4,
             totals: alloc::vec![0; 4],
@@ -113,10 +121,6 @@ impl Tree {
 
     pub(crate) fn weights(&self) -> &BTreeMap<Role, Milli> {
         &self.weights
-    }
-
-    pub(crate) fn client_of(&self, node: u32) -> u32 {
-        self.nodes[node as usize].client
     }
 
     pub(crate) fn has_active(&self) -> bool {
@@ -175,7 +179,7 @@ impl Tree {
         self.set_active(node, false);
         let mut gone = node;
         while gone != ROOT && self.nodes[gone as usize].child_count == 0 {
-            let parent = self.nodes[gone as usize].parent;
+            let parent = self.standings[gone as usize].parent;
             match core::mem::replace(&mut self.nodes[gone as usize].name, Name::Root) {
                 Name::Role(role) => drop(self.roles.remove(&role)),
                 Name::Own => self.nodes[parent as usize].own_leaf = NONE,
@@ -201,10 +205,11 @@ impl Tree {
             if node == ROOT {
                 return;
             }
-            let parent = self.nodes[node as usize].parent;
+            let parent = self.standings[node as usize].parent;
+            let client = self.standings[node as usize].client;
             let list = &mut self.nodes[parent as usize];
             if is_listed && !was_listed {
-                list.order.push(Place { rounded: 0, node });
+                list.order.push(Place { rounded: 0, node, client });
                 self.mark_unsorted(parent);
             } else if was_listed && !is_listed {
                 list.order.retain(|child| child.node != node);
@@ -257,7 +262,7 @@ impl Tree {
             let name = |place: &Place| self.nodes[place.node as usize].name.as_str();
             order.sort_unstable_by(|a, b| name(a).cmp(name(b)));
             for (rank, place) in (0u32..).zip(&mut order) {
-                self.keys[place.node as usize].rank = rank;
+                self.standings[place.node as usize].key.rank = rank;
                 place.rounded = self.refresh_share(place.node as usize);
             }
             order.sort_unstable_by(|a, b| self.compare(a.node, b.node));
@@ -271,7 +276,7 @@ impl Tree {
         while node != ROOT && !self.nodes[node as usize].is_fresh {
             self.nodes[node as usize].is_fresh = true;
             undo.push(node);
-            let parent = self.nodes[node as usize].parent;
+            let parent = self.standings[node as usize].parent;
             self.nodes[parent as usize].fresh.push(node);
             node = parent;
         }
@@ -281,7 +286,7 @@ impl Tree {
     pub(crate) fn unmark_fresh(&mut self, undo: &mut Vec<u32>, len: usize) {
         for node in undo.drain(len..).rev() {
             self.nodes[node as usize].is_fresh = false;
-            let parent = self.nodes[node as usize].parent;
+            let parent = self.standings[node as usize].parent;
             self.nodes[parent as usize].fresh.pop();
         }
     }
@@ -289,18 +294,20 @@ impl Tree {
     /// Checks that each node holds what its children hold and that settled orders are sorted: for tests.
     pub(crate) fn check(&self) -> Result<(), String> {
         let mut sums: Vec<u128> = alloc::vec![0; self.held.len()];
-        for (slot, node) in self.nodes.iter().enumerate().filter(|(slot, _)| !self.is_unused(*slot)) {
-            if node.parent == NONE || node.parent == ROOT {
+        for slot in (0..self.nodes.len()).filter(|slot| !self.is_unused(*slot)) {
+            let parent = self.standings[slot].parent;
+            if parent == NONE || parent == ROOT {
                 continue;
             }
-            let parent = node.parent as usize;
+            let parent = parent as usize;
             for column in 0..self.columns {
                 sums[parent * self.columns + column] += self.held[slot * self.columns + column];
             }
         }
         for (slot, node) in self.nodes.iter().enumerate().filter(|(slot, _)| !self.is_unused(*slot)) {
             let row = slot * self.columns..(slot + 1) * self.columns;
-            if node.client == NONE && node.parent != NONE && self.held[row.clone()] != sums[row] {
+            let Standing { parent, client, .. } = self.standings[slot];
+            if client == NONE && parent != NONE && self.held[row.clone()] != sums[row] {
                 return Err(format!("role node {} holds another amount than its members", node.name.as_str()));
             }
             if node.is_unsorted || self.is_total_changed || node.order.len() < 2 {
@@ -309,7 +316,7 @@ impl Tree {
             if !node.order.is_sorted_by(|a, b| self.compare(a.node, b.node).is_lt()) {
                 return Err(format!("the order below {} is not sorted", node.name.as_str()));
             }
-            if node.order.iter().any(|place| place.rounded != self.keys[place.node as usize].rounded()) {
+            if node.order.iter().any(|place| place.rounded != self.standings[place.node as usize].key.rounded()) {
                 return Err(format!("the order below {} keeps another share than a key", node.name.as_str()));
             }
         }
@@ -345,8 +352,8 @@ impl Tree {
     }
 
     fn add_node(&mut self, parent: u32, name: Name, client: u32, weight: u64) -> u32 {
+        let standing = Standing { key: Key::empty(weight), parent, client };
         let node = Node {
-            parent,
             name,
             order: Vec::new(),
             fresh: Vec::new(),
@@ -355,7 +362,6 @@ impl Tree {
             active_below: 0,
             child_count: 0,
             own_leaf: NONE,
-            client,
         };
         if parent != NONE {
             self.nodes[parent as usize].child_count += 1;
@@ -365,14 +371,14 @@ impl Tree {
                 let row = slot as usize * self.columns;
                 self.held[row..row + self.columns].fill(0);
                 self.nodes[slot as usize] = node;
-                self.keys[slot as usize] = Key::empty(weight);
+                self.standings[slot as usize] = standing;
                 slot
             }
             None => {
                 let slot = u32::try_from(self.nodes.len()).unwrap_or(NONE);
                 assert!(slot != NONE, "fewer than 2^32 roles and frameworks");
                 self.nodes.push(node);
-                self.keys.push(Key::empty(weight));
+                self.standings.push(standing);
                 self.held.resize(self.nodes.len() * self.columns, 0);
                 slot
             }
@@ -406,10 +412,10 @@ impl Tree {
         while node != ROOT {
             let row = node as usize * self.columns;
             change(&mut self.held[row..row + self.columns]);
-            let parent = self.nodes[node as usize].parent;
+            let parent = self.standings[node as usize].parent;
             let position = self.position(node, parent);
             if is_allocation {
-                self.keys[node as usize].count += 1;
+                self.standings[node as usize].key.count += 1;
             }
             // Where there is no order to keep, `settle` refreshes the share before there is one.
             if let Some(position) = position {
@@ -436,57 +442,56 @@ impl Tree {
                 (best_held, best_total) = (held, *total);
             }
         }
-        let key = &mut self.keys[node];
+        let key = &mut self.standings[node].key;
         key.set_share(best_held, best_total);
         key.rounded()
     }
 
     fn compare(&self, a: u32, b: u32) -> Ordering {
-        self.keys[a as usize].compare(&self.keys[b as usize])
+        self.standings[a as usize].key.compare(&self.standings[b as usize].key)
     }
 
     /// Where a node stands in its parent's order; none if it is not there or the order is to be sorted anyway.
     fn position(&self, node: u32, parent: u32) -> Option<usize> {
         let parent = &self.nodes[parent as usize];
-        if self.nodes[node as usize].active_below == 0
-            || parent.is_unsorted
-            || self.is_total_changed
-            || parent.order.len() < 2
-        {
+        if parent.is_unsorted || self.is_total_changed || parent.order.len() < 2 {
             return None;
         }
         // Who was given something stood first, as a rule.
         if parent.order.first().is_some_and(|first| first.node == node) {
             return Some(0);
         }
-        let position = count_before(&self.keys, &parent.order, &self.keys[node as usize]);
+        if self.nodes[node as usize].active_below == 0 {
+            return None;
+        }
+        let position = count_before(&self.standings, &parent.order, &self.standings[node as usize].key);
         assert!(parent.order.get(position).is_some_and(|place| place.node == node), "an order is sorted by its keys");
         Some(position)
     }
 
     fn reposition(&mut self, node: u32, parent: u32, from: usize) {
-        let (keys, order) = (&self.keys, &mut self.nodes[parent as usize].order);
-        let key = &keys[node as usize];
-        let steps = count_before(keys, &order[from + 1..], key);
-        let to = if steps > 0 { from + steps } else { count_before(keys, &order[..from], key) };
+        let (standings, order) = (&self.standings, &mut self.nodes[parent as usize].order);
+        let Standing { key, client, .. } = &standings[node as usize];
+        let steps = count_before(standings, &order[from + 1..], key);
+        let to = if steps > 0 { from + steps } else { count_before(standings, &order[..from], key) };
         if to < from {
             order.copy_within(to..from, to + 1);
         } else {
             order.copy_within(from + 1..=to, from);
         }
-        order[to] = Place { rounded: key.rounded(), node };
+        order[to] = Place { rounded: key.rounded(), node, client: *client };
     }
 }
 
 /// How many of these siblings come before a key.
-fn count_before(keys: &[Key], siblings: &[Place], key: &Key) -> usize {
+fn count_before(standings: &[Standing], siblings: &[Place], key: &Key) -> usize {
     let before = siblings.partition_point(|place| place.rounded < key.rounded());
     let rest = &siblings[before..];
     if rest.first().is_none_or(|place| place.rounded > key.rounded()) {
         return before;
     }
     let alike = &rest[..rest.partition_point(|place| place.rounded == key.rounded())];
-    before + alike.partition_point(|place| keys[place.node as usize].compare(key).is_lt())
+    before + alike.partition_point(|place| standings[place.node as usize].key.compare(key).is_lt())
 }
 
 struct Frame {
@@ -500,7 +505,8 @@ struct Frame {
 #[derive(Default)]
 pub(crate) struct Walk {
     frames: Vec<Frame>,
-    scratch: Vec<u32>,
+    /// Nodes with their clients.
+    scratch: Vec<(u32, u32)>,
     is_fresh_only: bool,
 }
 
@@ -512,28 +518,30 @@ impl Walk {
         self.enter(tree, ROOT);
     }
 
-    /// The next framework's node. The tree must not change between the calls of one walk.
+    /// The next framework's client. The tree must not change between the calls of one walk.
     pub(crate) fn next(&mut self, tree: &Tree) -> Option<u32> {
         loop {
             let frame = self.frames.last_mut()?;
             let child = match frame.sorted {
-                Some((start, end)) => self.scratch[start..end].get(frame.position),
-                None => tree.nodes[frame.node as usize].order.get(frame.position).map(|place| &place.node),
+                Some((start, end)) => self.scratch[start..end].get(frame.position).copied(),
+                None => {
+                    let place = tree.nodes[frame.node as usize].order.get(frame.position);
+                    place.map(|place| (place.node, place.client))
+                }
             };
             frame.position += 1;
-            match child.copied() {
+            match child {
                 None => {
                     if let Some(Frame { sorted: Some((start, _)), .. }) = self.frames.pop() {
                         self.scratch.truncate(start);
                     }
                 }
-                Some(child) => {
-                    let node = &tree.nodes[child as usize];
-                    if self.is_fresh_only && !node.is_fresh {
+                Some((child, client)) => {
+                    if self.is_fresh_only && !tree.nodes[child as usize].is_fresh {
                         continue;
                     }
-                    if node.client != NONE {
-                        return Some(child);
+                    if client != NONE {
+                        return Some(client);
                     }
                     self.enter(tree, child);
                 }
@@ -545,8 +553,9 @@ impl Walk {
         let fresh = &tree.nodes[node as usize].fresh;
         let sorted = (self.is_fresh_only && fresh.len() <= FRESH_SORTED_MAX).then(|| {
             let start = self.scratch.len();
-            self.scratch.extend(fresh.iter().filter(|child| tree.nodes[**child as usize].active_below > 0));
-            self.scratch[start..].sort_unstable_by(|a, b| tree.compare(*a, *b));
+            let active = fresh.iter().filter(|child| tree.nodes[**child as usize].active_below > 0);
+            self.scratch.extend(active.map(|child| (*child, tree.standings[*child as usize].client)));
+            self.scratch[start..].sort_unstable_by(|(a, _), (b, _)| tree.compare(*a, *b));
             (start, self.scratch.len())
         });
         self.frames.push(Frame { node, position: 0, sorted });
