@@ -113,10 +113,11 @@ impl Endpoint {
 
     fn open(
         address: SocketAddr,
-        endpoint: EndpointConfig,
+        mut endpoint: EndpointConfig,
         server: Option<ServerConfig>,
         tuning: Tuning,
     ) -> Result<Self, BindError> {
+        tuning.apply(&mut endpoint);
         let failed = |source| BindError { address, source };
         let socket = bind(address, &tuning).map_err(failed)?;
         let runtime = Arc::new(TokioRuntime);

@@ -209,7 +209,11 @@ impl RecvStream {
         while self.body.len() < len {
             let wanted = (len - self.body.len()).min(READ_CHUNK_BYTES);
             match self.inner.read_chunk(wanted, true).await {
-                Ok(Some(chunk)) => self.body.extend_from_slice(&chunk.bytes),
+                Ok(Some(chunk)) => {
+                    // Room for what is awaited next, not for all that was announced.
+                    self.body.reserve(wanted.max(chunk.bytes.len()));
+                    self.body.extend_from_slice(&chunk.bytes);
+                }
                 Ok(None) => return Err(self.truncated(HEADER_BYTES.saturating_add(len))),
                 Err(error) => return Err(self.read_error(error)),
             }
