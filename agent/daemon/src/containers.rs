@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use muster_agent_engine::io::{ContainerEnd, OutOfMemory};
 use muster_linux::cgroup::{Group, UsageReader};
@@ -9,6 +10,7 @@ use muster_linux::container::{CleanUpError, Container, clean_up};
 use muster_linux::runtime_dir::{Ended, Exit as LinuxExit, RuntimeDir};
 use muster_linux::sandbox::Sandbox;
 use muster_model::status::Exit;
+use muster_model::task::Task;
 use muster_model::{ContainerId, FrameworkId, TaskId};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -30,8 +32,8 @@ pub(crate) struct Tracked {
 /// How far it is.
 #[derive(Debug)]
 pub(crate) enum Phase {
-    /// The launcher was asked.
-    Starting,
+    /// The launcher was asked; kept for the message of a start that fails.
+    Starting(Arc<Task>),
     /// Its supervisor (or, orphaned, its task) is watched.
     Running { container: Container, usage: Box<UsageReader> },
     /// It has ended and was reported.

@@ -96,7 +96,7 @@ impl Performer {
                     dir: ready.dir,
                     sandbox: ready.sandbox,
                     group: ready.group,
-                    phase: Phase::Starting,
+                    phase: Phase::Starting(Arc::clone(task)),
                 };
                 self.containers.insert(container_id.clone(), tracked);
                 Ok(())
@@ -172,11 +172,17 @@ impl Performer {
                     inputs.extend(self.look(&container_id));
                 }
                 LauncherEvent::Failed { stage, errno, .. } => {
-                    if let Some(tracked) = self.containers.remove(&container_id) {
+                    let tracked = self.containers.remove(&container_id);
+                    let program = tracked.as_ref().and_then(|tracked| match &tracked.phase {
+                        Phase::Starting(task) => Some(&task.command.program),
+                        Phase::Running { .. } | Phase::Ended => None,
+                    });
+                    let why = start_error(stage, errno, program).into();
+                    if let Some(tracked) = tracked {
                         self.running.ended(&tracked.framework_id, &tracked.task_id);
                         remove(&tracked.dir, &tracked.group);
                     }
-                    inputs.push(Input::ContainerFailed { container_id, why: start_error(stage, errno).into() });
+                    inputs.push(Input::ContainerFailed { container_id, why });
                 }
             }
         }
@@ -248,9 +254,14 @@ impl Performer {
 }
 
 /// What a start that failed means, for people.
-pub(crate) fn start_error(stage: Stage, errno: i32) -> String {
+pub(crate) fn start_error(stage: Stage, errno: i32, program: Option<&Program>) -> String {
     let cause = std::io::Error::from_raw_os_error(errno);
-    format!("the container could not be started: {stage} failed: {cause}")
+    let what = match (stage, program) {
+        // A shell is there; what it does not find, it says itself.
+        (Stage::Exec, Some(Program::Exec { path, .. })) => format!(" ({path})"),
+        (_, Some(Program::Exec { .. } | Program::Shell(_)) | None) => String::new(),
+    };
+    format!("the container could not be started: {stage}{what} failed: {cause}")
 }
 
 fn remove(dir: &RuntimeDir, group: &Group) {

@@ -111,7 +111,9 @@ pub(crate) fn find(places: &Places<'_>, containers: &mut Containers) -> Result<V
             Ok(Found::Ended(exit, group)) => {
                 tracked.group = group;
                 match exit.ended {
-                    Ended::NotStarted { stage, errno } => FoundState::Vanished(start_error(stage, errno).into()),
+                    Ended::NotStarted { stage, errno } => {
+                        FoundState::Vanished(start_error(stage, errno, Some(&task.command.program)).into())
+                    }
                     Ended::Code(_) | Ended::Signal(_) => FoundState::Ended(end_of(&exit, &tracked.sandbox)),
                 }
             }

@@ -56,7 +56,10 @@ fn failures_carry_their_exact_cause() {
     assert_eq!((ends["bad"].state, ends["bad"].exit), (TaskState::Failed, Some(Exit::Code(7))));
     assert_eq!(ends["shot"].exit, Some(Exit::Signal(11)));
     let message = ends["missing"].message.as_deref().unwrap();
-    assert!(message.contains("executing the command failed: No such file or directory"), "{message}");
+    assert!(
+        message.contains("executing the command (/no/such/program) failed: No such file or directory"),
+        "{message}"
+    );
     assert_eq!(ends["missing"].reason, Some(Reason::ContainerLaunchFailed));
     if muster_linux::isolation_missing().is_empty() {
         let message = ends["stranger"].message.as_deref().unwrap();
