@@ -151,7 +151,6 @@ enum Synced {
 }
 
 /// Something on its way to a node.
-#[expect(clippy::large_enum_variant, reason = "a few hundred lie in the queue of a world")]
 enum ForNode {
     Input(Input),
     Load,

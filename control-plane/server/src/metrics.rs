@@ -53,6 +53,9 @@ pub struct Metrics {
     turn_nanos: AtomicU64,
     turn_nanos_max: AtomicU64,
     store_operations: AtomicU64,
+    link_frames: AtomicU64,
+    link_messages: AtomicU64,
+    link_bytes: AtomicU64,
     /// Why the store cannot be used at the moment.
     store_trouble: Mutex<Option<Arc<str>>>,
     calls: [AtomicU64; CALLS.len()],
@@ -144,6 +147,13 @@ impl Metrics {
         self.store_operations.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// One frame of so many messages goes to another node.
+    pub fn link_frame(&self, messages: usize, bytes: usize) {
+        self.link_frames.fetch_add(1, Ordering::Relaxed);
+        self.link_messages.fetch_add(messages as u64, Ordering::Relaxed);
+        self.link_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
     /// The store cannot be followed, and why; or it can again.
     pub fn set_store_trouble(&self, why: Option<Arc<str>>) {
         *self.store_trouble.lock().unwrap_or_else(PoisonError::into_inner) = why;
@@ -205,6 +215,13 @@ impl Metrics {
         );
         seconds(&mut page, "muster_server_turn_seconds_max", "gauge", "longest turn", load(&self.turn_nanos_max));
         counter(&mut page, "muster_store_operations_total", "store operations", load(&self.store_operations));
+        for (name, help, value) in [
+            ("muster_link_frames_sent_total", "frames sent to other nodes", &self.link_frames),
+            ("muster_link_messages_sent_total", "messages sent to other nodes", &self.link_messages),
+            ("muster_link_bytes_sent_total", "bytes of frames sent to other nodes", &self.link_bytes),
+        ] {
+            counter(&mut page, name, help, load(value));
+        }
         head(&mut page, "muster_store_away", "gauge", "1 while the store cannot be followed");
         let _ = writeln!(page, "muster_store_away {}", u8::from(self.store_trouble().is_some()));
         head(&mut page, "muster_scheduler_calls_total", "counter", "calls of frameworks");

@@ -167,7 +167,8 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
             };
             let tls = ClientTls::node(authority.public(), &identity)?;
             let rng = rng.fork("links");
-            let peers = Peers::start(me, config.quic, tls, Arc::clone(&http), events.clone(), rng)?;
+            let peers =
+                Peers::start(me, config.quic, tls, Arc::clone(&http), events.clone(), Arc::clone(&metrics), rng)?;
             let sessions = Sessions::with_peers(events.clone(), desk, Arc::clone(&peers));
             (Some(Others { peers, probes }), sessions)
         }

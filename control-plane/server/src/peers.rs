@@ -28,6 +28,7 @@ use crate::limits::{
     PEER_CONNECTION_WINDOW_BYTES, PEER_IDLE_TIMEOUT, PEER_KEEP_ALIVE_INTERVAL, PEER_REDIAL_MAX, PEER_REDIAL_MIN,
     PEER_STREAM_WINDOW_BYTES, PEER_STREAMS_MAX,
 };
+use crate::metrics::Metrics;
 use crate::sessions::Chain;
 use muster_model::record::NodeRecord;
 use muster_model::{NodeId, Rng, Uuid};
@@ -106,6 +107,7 @@ pub struct Peers {
     tls: ClientTls,
     events: mpsc::Sender<Event>,
     answer: Answer,
+    metrics: Arc<Metrics>,
     next_link: AtomicU64,
     others: Mutex<BTreeMap<NodeId, Other>>,
     /// The last refusal per name, so that a peer that comes again every two seconds is logged once.
@@ -122,9 +124,10 @@ impl Peers {
         tls: ClientTls,
         http: Arc<Http>,
         events: mpsc::Sender<Event>,
+        metrics: Arc<Metrics>,
         rng: Rng,
     ) -> Result<Arc<Self>, BindError> {
-        Self::start_with(me, dial_from, tls, serve::answer_by(http), events, rng)
+        Self::start_with(me, dial_from, tls, serve::answer_by(http), events, metrics, rng)
     }
 
     fn start_with(
@@ -133,6 +136,7 @@ impl Peers {
         tls: ClientTls,
         answer: Answer,
         events: mpsc::Sender<Event>,
+        metrics: Arc<Metrics>,
         rng: Rng,
     ) -> Result<Arc<Self>, BindError> {
         // A socket of its own: a link is given up within a second, while agents' connections on the other socket may be
@@ -144,6 +148,7 @@ impl Peers {
             tls,
             events,
             answer,
+            metrics,
             next_link: AtomicU64::new(1),
             others: Mutex::default(),
             refused: Mutex::default(),

@@ -151,7 +151,6 @@ pub enum Answer {
 
 /// What a home wants done, in this order.
 #[derive(Clone, PartialEq, Eq, Debug)]
-#[expect(clippy::large_enum_variant, reason = "most outputs are sends; boxing them would cost an allocation each")]
 pub enum Output {
     /// Answer a SUBSCRIBE with 200 and this `Mesos-Stream-Id`; its events follow.
     OpenStream {

@@ -6,6 +6,7 @@
 use crate::engine::HomeEngine;
 use crate::limits::OFFERS_OPEN_MAX;
 use crate::timers::Timer;
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::sync::Arc;
@@ -188,6 +189,6 @@ impl HomeEngine {
             tasks,
             refusal,
         };
-        self.send_to_owner(Target::OwnerOf(agent_id), ToOwner::Order(order));
+        self.send_to_owner(Target::OwnerOf(agent_id), ToOwner::Order(Box::new(order)));
     }
 }

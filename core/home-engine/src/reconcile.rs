@@ -100,9 +100,10 @@ impl HomeEngine {
         let Some(framework) = self.frameworks.get_mut(id) else { return };
         let Some(question) = framework.questions.get_mut(&request) else { return };
         let is_unknown = match (outcome, &mut question.asked) {
-            (Reconciled::Status(status), _) => {
+            (Reconciled::Status(mut status), _) => {
                 framework.questions.remove(&request);
-                return self.send_status(TaskStatus { uuid: None, ..status });
+                status.uuid = None;
+                return self.send_status(status);
             }
             (Reconciled::NotHere, Asked::One) => true,
             (Reconciled::Undecided, Asked::One) => false,
@@ -121,7 +122,7 @@ impl HomeEngine {
             let mut status = TaskStatus::new(id.clone(), task_id, state, Source::ControlPlane, now.wall)
                 .because(Reason::Reconciliation, "Reconciliation: Task is unknown");
             status.agent_id = question.agent_id;
-            self.send_status(status);
+            self.send_status(Box::new(status));
         }
     }
 
@@ -136,7 +137,7 @@ impl HomeEngine {
 
     /// A status from an owner for the client. Without a client it is dropped: the owner keeps what needs an
     /// acknowledgement and sends it again to the next session.
-    pub(crate) fn update_from_owner(&mut self, status: TaskStatus) {
+    pub(crate) fn update_from_owner(&mut self, status: Box<TaskStatus>) {
         if status.state.is_terminal()
             && let Some(framework) = self.frameworks.get_mut(&status.framework_id)
             && framework.tasks.contains_key(&status.task_id)
@@ -147,11 +148,11 @@ impl HomeEngine {
         self.send_status(status);
     }
 
-    fn send_status(&mut self, status: TaskStatus) {
+    fn send_status(&mut self, mut status: Box<TaskStatus>) {
         let Some(framework) = self.frameworks.get(&status.framework_id) else { return };
-        let state = status.state.for_capabilities(framework.info().capabilities.partition_aware);
+        status.state = status.state.for_capabilities(framework.info().capabilities.partition_aware);
         let id = status.framework_id.clone();
-        self.event(&id, Event::Update(Box::new(TaskStatus { state, ..status })));
+        self.event(&id, Event::Update(status));
     }
 
     /// No operation with feedback is accepted yet, so none is known.

@@ -56,6 +56,18 @@ fn check_id(kind: &'static str, text: &str) -> Result<(), IdError> {
     Ok(())
 }
 
+/// A text that keeps the rules of ids, for readers that meet it in several places: it is checked and copied once.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct IdText(Arc<str>);
+
+impl IdText {
+    /// Checks the text by the id rules and wraps it. Errors: [`IdError`].
+    pub fn parse(text: &str) -> Result<Self, IdError> {
+        check_id("id", text)?;
+        Ok(Self(Arc::from(text)))
+    }
+}
+
 macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident, $kind:literal) => {
         $(#[$doc])*
@@ -72,6 +84,12 @@ macro_rules! text_id {
             /// The text of the id.
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+        }
+
+        impl From<IdText> for $name {
+            fn from(text: IdText) -> Self {
+                Self(text.0)
             }
         }
 

@@ -13,6 +13,7 @@ use crate::resource::Resources;
 use crate::status::TaskStatus;
 use crate::task::Task;
 use crate::{AgentId, Duration, FrameworkId, NodeId, OfferId, Role, ShardId, TaskId, Uuid};
+use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -68,7 +69,7 @@ pub struct HomeOrder {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ToOwner {
     /// From a home: use grants.
-    Order(HomeOrder),
+    Order(Box<HomeOrder>),
     /// From a home: end a task.
     Kill {
         /// Whose.
@@ -179,10 +180,9 @@ pub enum ToOwner {
 
 /// What an owner can say about one task.
 #[derive(Clone, PartialEq, Eq, Debug)]
-#[expect(clippy::large_enum_variant, reason = "one travels per question; nobody keeps them")]
 pub enum Reconciled {
     /// This is its status.
-    Status(TaskStatus),
+    Status(Box<TaskStatus>),
     /// None of the owner's agents has it, and all have reported.
     NotHere,
     /// It may be on an agent that has not reported yet: no answer now.
@@ -193,7 +193,7 @@ pub enum Reconciled {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ToHome {
     /// From an owner: a status for the client. It needs an acknowledgement exactly when it carries a uuid.
-    Update(TaskStatus),
+    Update(Box<TaskStatus>),
     /// From an owner: the task is no longer active: its end was acknowledged, or nobody will hear of it again.
     TaskRemoved {
         /// Whose.

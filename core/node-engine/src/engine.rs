@@ -109,7 +109,7 @@ impl NodeEngine {
             Input::Home(input) => self.home.handle(input, now),
             Input::FromPeer { link, messages } => {
                 let Some(node) = self.link_nodes.get(&link).cloned() else { return };
-                for (_, message) in messages {
+                for message in messages {
                     self.hear_peer(&node, message, now);
                 }
             }

@@ -7,7 +7,7 @@ use muster_allocator::io::AllocatorConfig;
 use muster_home_engine::io as home;
 use muster_model::agent_message::ToAgent;
 use muster_model::fence::Fence;
-use muster_model::node_message::{NodeMessage, Target};
+use muster_model::node_message::NodeMessage;
 use muster_model::record::NodeRecord;
 use muster_model::store_op::{Key, PersistError, StoreOp, Stored};
 use muster_model::{AgentId, FrameworkId, NodeId, ShardId};
@@ -140,7 +140,7 @@ pub enum Input {
         /// The connection.
         link: LinkId,
         /// The messages.
-        messages: Vec<(Target, NodeMessage)>,
+        messages: Vec<NodeMessage>,
     },
     /// What the probes found out.
     Probed(membership::Input),
@@ -199,8 +199,6 @@ pub enum Output {
     ToPeer {
         /// The connection.
         link: LinkId,
-        /// The part over there.
-        to: Target,
         /// What.
         message: NodeMessage,
     },

@@ -29,14 +29,14 @@ impl NodeEngine {
         match &to {
             Target::AllOwners | Target::AllHomes => {
                 for link in self.links.values() {
-                    self.outputs.push_back(Output::ToPeer { link: *link, to: to.clone(), message: message.clone() });
+                    self.outputs.push_back(Output::ToPeer { link: *link, message: message.clone() });
                 }
                 self.deliver(&me, message, now);
             }
             Target::OwnerOf(_) | Target::Owner(_) | Target::HomeOf(_) | Target::Allocator => match self.node_of(&to) {
                 Some(node) if *node != me => {
                     if let Some(link) = self.links.get(node) {
-                        self.outputs.push_back(Output::ToPeer { link: *link, to, message });
+                        self.outputs.push_back(Output::ToPeer { link: *link, message });
                     }
                 }
                 Some(_) | None => self.deliver(&me, message, now),

@@ -8,6 +8,7 @@ use crate::io::NoteLevel;
 use crate::limits::UNDECIDED_PER_AGENT_MAX;
 use crate::task::TaskKey;
 use crate::unreachable::Loss;
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec::Vec;
 use muster_model::fence::Fence;
@@ -128,7 +129,7 @@ impl OwnerEngine {
 
     fn tell_end(&mut self, key: &TaskKey, agent_id: &AgentId, status: Option<TaskStatus>) {
         if let Some(status) = status {
-            self.outbox.home(&key.0, ToHome::Update(status));
+            self.outbox.home(&key.0, ToHome::Update(Box::new(status)));
         }
         if let Some(agent) = self.agents.get_mut(agent_id) {
             agent.kills.remove(key);

@@ -195,7 +195,7 @@ impl OwnerEngine {
 
     fn hear_node(&mut self, message: ToOwner, now: Now) {
         match message {
-            ToOwner::Order(order) => self.take_order(order, now),
+            ToOwner::Order(order) => self.take_order(*order, now),
             ToOwner::Kill { framework_id, home_fence, agent_id, task_id, grace } => {
                 self.kill((framework_id, task_id), home_fence, &agent_id, grace, now);
             }

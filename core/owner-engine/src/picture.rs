@@ -10,6 +10,7 @@ use crate::framework::Framework;
 use crate::io::NoteLevel;
 use crate::limits::{ENDING_WAIT, ENDING_WAIT_MAX, TASKS_PER_AGENT_MAX, WRITE_RETRY};
 use crate::task::{Entry, TaskKey};
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
@@ -136,7 +137,7 @@ impl OwnerEngine {
             let agent = self.agents.get(agent_id);
             let pending = agent.and_then(|agent| agent.tasks.get(&key)).and_then(|entry| entry.pending.clone());
             if let Some(status) = pending {
-                self.outbox.home(&key.0, ToHome::Update(status));
+                self.outbox.home(&key.0, ToHome::Update(Box::new(status)));
             }
         }
         self.plan_ending_look(agent_id, now);
@@ -307,7 +308,7 @@ impl OwnerEngine {
                 entry.happened(now.wall, "its agent came back");
                 let message = "Unreachable agent re-reregistered";
                 let status = entry.retold(Reason::AgentReregistered, message, now.wall);
-                self.outbox.home(&key.0, ToHome::Update(status));
+                self.outbox.home(&key.0, ToHome::Update(Box::new(status)));
             }
         }
         for view in self.shown.take_all_lost_on(agent_id) {

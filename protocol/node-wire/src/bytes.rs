@@ -5,7 +5,7 @@
 //! shapes borrow from the model and are written behind the head, so texts and blobs are copied once.
 
 use crate::message::Kind;
-use crate::v1::Mirror;
+use crate::v1::name::{ArchivedFramed, Framed, Reading, Writing};
 use muster_model::IdError;
 use muster_model::resource::ResourceError;
 use rkyv::api::high::{HighSerializer, HighValidator};
@@ -13,7 +13,7 @@ use rkyv::bytecheck::CheckBytes;
 use rkyv::rancor;
 use rkyv::ser::allocator::ArenaHandle;
 use rkyv::util::AlignedVec;
-use rkyv::{Archive, Serialize};
+use rkyv::{Archive, Portable, Serialize};
 
 /// Version, kind, and zeros that a later version may give a meaning.
 pub(crate) const HEAD_BYTES: usize = 8;
@@ -89,14 +89,24 @@ pub enum WireError {
     },
 }
 
-/// Makes the frame of one value. Errors: [`WireError::NotEncoded`], [`WireError::TooLong`].
-pub(crate) fn seal<W>(kind: Kind, value: &W) -> Result<Vec<u8>, WireError>
+/// Makes the frame of one value's shape. `room` is a guess of its bytes: a buffer that has to grow is copied.
+///
+/// Errors: [`WireError::NotEncoded`], [`WireError::TooLong`].
+pub(crate) fn seal<'m, W>(
+    kind: Kind,
+    room: usize,
+    to_wire: impl FnOnce(&mut Writing<'m>) -> W,
+) -> Result<Vec<u8>, WireError>
 where
-    W: for<'a> Serialize<HighSerializer<Vec<u8>, ArenaHandle<'a>, rancor::Error>>,
+    Framed<'m, W>: for<'a> Serialize<HighSerializer<Vec<u8>, ArenaHandle<'a>, rancor::Error>>,
 {
-    let mut frame = Vec::with_capacity(256);
+    // A batch of a launch's messages names one task in three of them.
+    let mut names = Writing::with_room(room / 512);
+    let value = to_wire(&mut names);
+    let framed = Framed { names: names.into_names(), value };
+    let mut frame = Vec::with_capacity(room);
     frame.extend_from_slice(&[kind.version, kind.number, 0, 0, 0, 0, 0, 0]);
-    let frame = rkyv::api::high::to_bytes_in::<_, rancor::Error>(value, frame)
+    let frame = rkyv::api::high::to_bytes_in::<_, rancor::Error>(&framed, frame)
         .map_err(|error| WireError::NotEncoded { what: kind.what, why: error.to_string() })?;
     if frame.len() > kind.bytes_max {
         return Err(WireError::TooLong { what: kind.what, len: frame.len(), max: kind.bytes_max });
@@ -105,17 +115,22 @@ where
 }
 
 /// Checks a frame and turns it into a value of the model. Errors: [`WireError`], whatever the bytes are.
-pub(crate) fn open<W>(kind: Kind, frame: &[u8]) -> Result<W::Model, WireError>
+pub(crate) fn open<W, T>(
+    kind: Kind,
+    frame: &[u8],
+    from_wire: impl FnOnce(&W::Archived, &Reading<'_>) -> Result<T, WireError>,
+) -> Result<T, WireError>
 where
-    W: Mirror<'static>,
-    <W as Archive>::Archived: for<'a> CheckBytes<HighValidator<'a, rancor::Error>>,
+    W: Archive,
+    ArchivedFramed<'static, W>: for<'a> CheckBytes<HighValidator<'a, rancor::Error>> + Portable,
 {
     let body = kind.body_of(frame)?;
     let malformed = |error: rancor::Error| WireError::Malformed { what: kind.what, why: error.to_string() };
+    let read = |framed: &ArchivedFramed<'static, W>| from_wire(&framed.value, &Reading::new(&framed.names));
     if body.as_ptr().align_offset(align_of::<u64>()) == 0 {
-        return W::from_wire(rkyv::access::<W::Archived, rancor::Error>(body).map_err(malformed)?);
+        return read(rkyv::access::<ArchivedFramed<'static, W>, rancor::Error>(body).map_err(malformed)?);
     }
     let mut aligned = AlignedVec::<16>::with_capacity(body.len());
     aligned.extend_from_slice(body);
-    W::from_wire(rkyv::access::<W::Archived, rancor::Error>(&aligned).map_err(malformed)?)
+    read(rkyv::access::<ArchivedFramed<'static, W>, rancor::Error>(&aligned).map_err(malformed)?)
 }

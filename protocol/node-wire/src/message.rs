@@ -8,7 +8,7 @@ use crate::limits::{FRAME_BYTES_MAX, GREETING_BYTES_MAX, HTTP_HEAD_BYTES_MAX};
 use crate::picture::PicturePart;
 use crate::v1::request as wire;
 use crate::v1::{Mirror, node_message, view};
-use muster_model::node_message::{NodeMessage, Target};
+use muster_model::node_message::NodeMessage;
 use muster_model::{NodeId, Uuid};
 use std::sync::Arc;
 
@@ -142,6 +142,11 @@ impl Kind {
     }
 }
 
+/// What most frames of one value need.
+const ROOM: usize = 512;
+/// What a message of a batch needs, on average of a launch's.
+const MESSAGE_ROOM: usize = 256;
+
 const GREETING: Kind = Kind { version: GREETING_VERSION, ..Kind::new(1, "greeting of a node", GREETING_BYTES_MAX) };
 const MESSAGES: Kind = Kind::new(2, "messages between engines", FRAME_BYTES_MAX);
 const REQUEST: Kind = Kind::new(3, "request of a node", FRAME_BYTES_MAX);
@@ -152,12 +157,12 @@ macro_rules! codec {
     ($($kind:ident, $wire:ty, $model:ty, $encode:ident, $decode:ident, $doc:literal;)*) => { $(
         #[doc = concat!("Makes the frame of ", $doc, ". Errors: [`WireError::TooLong`].")]
         pub fn $encode(value: &$model) -> Result<Vec<u8>, WireError> {
-            seal($kind, &<$wire as Mirror<'_>>::to_wire(value))
+            seal($kind, ROOM, |names| <$wire as Mirror<'_>>::to_wire(value, names))
         }
 
         #[doc = concat!("Reads the frame of ", $doc, ". Errors: [`WireError`], whatever the bytes are.")]
         pub fn $decode(frame: &[u8]) -> Result<$model, WireError> {
-            open::<$wire>($kind, frame)
+            open::<$wire, _>($kind, frame, <$wire as Mirror<'_>>::from_wire)
         }
     )* };
 }
@@ -169,14 +174,13 @@ codec! {
     HTTP_HEAD, wire::HttpHead, HttpHead, encode_http_head, decode_http_head, "an answer's head";
 }
 
-/// Makes one frame of messages with the parts that they are for.
-///
-/// Errors: [`WireError::TooLong`]; a batch of more than one message can then be split.
-pub fn encode_messages(messages: &[(Target, NodeMessage)]) -> Result<Vec<u8>, WireError> {
-    seal(MESSAGES, &node_message::Batch::of(messages))
+/// Makes one frame of messages. Errors: [`WireError::TooLong`]; a batch of more than one message can then be split.
+pub fn encode_messages(messages: &[NodeMessage]) -> Result<Vec<u8>, WireError> {
+    let room = ROOM + messages.len().saturating_mul(MESSAGE_ROOM);
+    seal(MESSAGES, room, |names| node_message::Batch::to_wire(messages, names))
 }
 
 /// Reads a frame of messages. Errors: [`WireError`], whatever the bytes are.
-pub fn decode_messages(frame: &[u8]) -> Result<Vec<(Target, NodeMessage)>, WireError> {
-    open::<node_message::Batch>(MESSAGES, frame)
+pub fn decode_messages(frame: &[u8]) -> Result<Vec<NodeMessage>, WireError> {
+    open::<node_message::Batch, _>(MESSAGES, frame, node_message::Batch::from_wire)
 }

@@ -72,11 +72,11 @@ impl World {
             Output::Persist { part, seq, op } => self.ask_store(index, ForNode::StoreDone { part, seq, op }),
             Output::Read { part, seq, keys } => self.ask_store(index, ForNode::StoreRead { part, seq, keys }),
             Output::ReadAgent { agent_id } => self.ask_store(index, ForNode::AgentRead { agent_id }),
-            Output::ToPeer { link, to, message } => {
+            Output::ToPeer { link, message } => {
                 let Some((one, other)) = self.live_links.get(&link).copied() else { return };
                 let there = if one == index { other } else { one };
                 let Some(run) = self.nodes.get(there).map(|node| node.run) else { return };
-                let bytes = muster_node_wire::message::encode_messages(&[(to, message)])
+                let bytes = muster_node_wire::message::encode_messages(&[message])
                     .unwrap_or_else(|error| panic!("our own message: {error}"));
                 let what = ForNode::FromPeer { link, bytes };
                 self.in_order(Path::Link(link, there), 20, Coming::ToRun { node: there, run, what });

@@ -313,7 +313,7 @@ impl World {
                 refusal: Some(Duration::from_secs(lot % 4)),
             };
             let to = Target::OwnerOf(grant.agent_id.clone());
-            self.send(Part::Homes, &to, NodeMessage::ToOwner(ToOwner::Order(order)));
+            self.send(Part::Homes, &to, NodeMessage::ToOwner(ToOwner::Order(Box::new(order))));
         }
     }
 

@@ -5,7 +5,7 @@ use crate::event::{AgentItem, StreamItem};
 use crate::limits::{AGENT_MESSAGES_MAX, STREAM_EVENTS_MAX};
 use muster_home_engine::io::{self as home, ConnectionId};
 use muster_model::NodeId;
-use muster_model::node_message::{NodeMessage, Target};
+use muster_model::node_message::NodeMessage;
 use muster_node_engine::io::{LinkId, Note, Output};
 use muster_owner_engine::io::{NoteLevel, SessionId};
 use muster_transport::quic::CloseCode;
@@ -25,7 +25,7 @@ impl EventLoop {
                 }
                 Output::Read { part, seq, keys } => self.ways.store.read(part, seq, keys),
                 Output::ReadAgent { agent_id } => self.ways.store.read_agent(agent_id),
-                Output::ToPeer { link, to, message } => self.feed_peer(link, to, message),
+                Output::ToPeer { link, message } => self.feed_peer(link, message),
                 Output::Peers(nodes) => {
                     self.ways.table.set_nodes(&self.name, &nodes);
                     if let Some(others) = &self.ways.others {
@@ -87,9 +87,9 @@ impl EventLoop {
     }
 
     /// A link that has ended swallows the message; its end is an event, and all is exchanged anew on the next one.
-    fn feed_peer(&mut self, link: LinkId, to: Target, message: NodeMessage) {
+    fn feed_peer(&mut self, link: LinkId, message: NodeMessage) {
         if let Some(handle) = self.links.get(&link)
-            && let Err(why) = handle.send(to, message)
+            && let Err(why) = handle.send(message)
         {
             debug!(node = %handle.node(), %why, "message to another node not sent");
         }

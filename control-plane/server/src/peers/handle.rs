@@ -4,7 +4,7 @@ use crate::limits::{PASSED_ON_HEAD_TIMEOUT, PASSED_ON_WHOLE_BYTES_MAX, PICTURE_P
 use crate::sessions::Chain;
 use bytes::{Bytes, BytesMut};
 use muster_model::NodeId;
-use muster_model::node_message::{NodeMessage, Target};
+use muster_model::node_message::NodeMessage;
 pub use muster_node_engine::io::LinkId;
 use muster_node_wire::limits::{FRAME_BYTES_MAX, HTTP_HEAD_BYTES_MAX};
 use muster_node_wire::message::{decode_http_head, decode_picture_part, encode_request};
@@ -84,17 +84,12 @@ pub enum PassedOnBody {
 pub struct PeerHandle {
     node: NodeId,
     link: LinkId,
-    queue: mpsc::Sender<(Target, NodeMessage)>,
+    queue: mpsc::Sender<NodeMessage>,
     connection: Connection,
 }
 
 impl PeerHandle {
-    pub(super) fn new(
-        node: NodeId,
-        link: LinkId,
-        queue: mpsc::Sender<(Target, NodeMessage)>,
-        connection: Connection,
-    ) -> Self {
+    pub(super) fn new(node: NodeId, link: LinkId, queue: mpsc::Sender<NodeMessage>, connection: Connection) -> Self {
         Self { node, link, queue, connection }
     }
 
@@ -109,8 +104,8 @@ impl PeerHandle {
     }
 
     /// Queues a message; messages arrive in the order in which they were queued, or the link ends.
-    pub fn send(&self, to: Target, message: NodeMessage) -> Result<(), SendError> {
-        self.queue.try_send((to, message)).map_err(|error| match error {
+    pub fn send(&self, message: NodeMessage) -> Result<(), SendError> {
+        self.queue.try_send(message).map_err(|error| match error {
             TrySendError::Full(_) => {
                 self.connection.close(CloseCode::OVERLOADED, "too many messages wait for this link");
                 SendError::Overflow

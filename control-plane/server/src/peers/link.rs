@@ -7,7 +7,7 @@ use crate::limits::{PEER_BATCH_MAX, PEER_MESSAGES_MAX};
 use crate::sessions::Chain;
 use bytes::Bytes;
 use muster_model::NodeId;
-use muster_model::node_message::{NodeMessage, Target};
+use muster_model::node_message::NodeMessage;
 use muster_node_engine::io::Input;
 use muster_node_wire::WireError;
 use muster_node_wire::limits::FRAME_BYTES_MAX;
@@ -68,7 +68,7 @@ impl Peers {
         }
         let why = tokio::select! {
             why = self.read_messages(link, recv) => why,
-            why = write_messages(send, messages) => why,
+            why = self.write_messages(send, messages) => why,
             why = self.serve_requests(&node, connection) => why,
             lost = connection.closed() => lost.to_string(),
         };
@@ -103,38 +103,39 @@ impl Peers {
             }
         }
     }
-}
 
-/// Writes what is queued, many messages in one frame.
-async fn write_messages(mut send: SendStream, mut queue: mpsc::Receiver<(Target, NodeMessage)>) -> String {
-    let mut batch = Vec::with_capacity(PEER_BATCH_MAX);
-    loop {
-        batch.clear();
-        if queue.recv_many(&mut batch, PEER_BATCH_MAX).await == 0 {
-            // Nobody here sends any more; the other side may, until the connection ends.
-            return std::future::pending().await;
-        }
-        if let Err(why) = write_batch(&mut send, &batch).await {
-            return why;
-        }
-    }
-}
-
-/// Writes a batch as one frame, or as several where one would be too long.
-async fn write_batch(send: &mut SendStream, batch: &[(Target, NodeMessage)]) -> Result<(), String> {
-    let mut rest = vec![batch];
-    while let Some(piece) = rest.pop() {
-        let frame = match encode_messages(piece) {
-            Ok(frame) => frame,
-            // rkyv also gives up beyond its own bounds, so any failure of more than one message is tried in halves.
-            Err(WireError::TooLong { .. } | WireError::NotEncoded { .. }) if piece.len() > 1 => {
-                let (first, second) = piece.split_at(piece.len() / 2);
-                rest.extend([second, first]);
-                continue;
+    /// Writes what is queued, many messages in one frame.
+    async fn write_messages(&self, mut send: SendStream, mut queue: mpsc::Receiver<NodeMessage>) -> String {
+        let mut batch = Vec::with_capacity(PEER_BATCH_MAX);
+        loop {
+            batch.clear();
+            if queue.recv_many(&mut batch, PEER_BATCH_MAX).await == 0 {
+                // Nobody here sends any more; the other side may, until the connection ends.
+                return std::future::pending().await;
             }
-            Err(error) => return Err(format!("a message does not fit a frame: {}", Chain(&error))),
-        };
-        send.write_frame(Bytes::from(frame), FRAME_BYTES_MAX).await.map_err(|error| Chain(&error).to_string())?;
+            if let Err(why) = self.write_batch(&mut send, &batch).await {
+                return why;
+            }
+        }
     }
-    Ok(())
+
+    /// Writes a batch as one frame, or as several where one would be too long.
+    async fn write_batch(&self, send: &mut SendStream, batch: &[NodeMessage]) -> Result<(), String> {
+        let mut rest = vec![batch];
+        while let Some(piece) = rest.pop() {
+            let frame = match encode_messages(piece) {
+                Ok(frame) => frame,
+                // rkyv also gives up beyond its own bounds, so any failure of more than one message is tried in halves.
+                Err(WireError::TooLong { .. } | WireError::NotEncoded { .. }) if piece.len() > 1 => {
+                    let (first, second) = piece.split_at(piece.len() / 2);
+                    rest.extend([second, first]);
+                    continue;
+                }
+                Err(error) => return Err(format!("a message does not fit a frame: {}", Chain(&error))),
+            };
+            self.metrics.link_frame(piece.len(), frame.len());
+            send.write_frame(Bytes::from(frame), FRAME_BYTES_MAX).await.map_err(|error| Chain(&error).to_string())?;
+        }
+        Ok(())
+    }
 }

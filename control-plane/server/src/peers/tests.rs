@@ -75,7 +75,8 @@ impl Node {
             quic: Arc::from(address.to_string()),
         };
         let tls = ClientTls::node(authority.public(), &identity).unwrap();
-        let peers = Peers::start_with(me, LOOPBACK, tls, answer, sender.clone(), Rng::new(incarnation)).unwrap();
+        let peers = Peers::start_with(me, LOOPBACK, tls, answer, sender.clone(), Arc::default(), Rng::new(incarnation))
+            .unwrap();
         tokio::spawn(accept_all(endpoint.clone(), Arc::clone(&peers)));
         Self { name: names.0, incarnation, endpoint, peers, sender, events }
     }

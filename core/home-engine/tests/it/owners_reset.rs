@@ -44,7 +44,7 @@ fn status(task_id: &str, state: TaskState, uuid: Option<u8>) -> ToHome {
     let (id, task_id) = (FrameworkId::parse("f").unwrap(), TaskId::parse(task_id).unwrap());
     let mut status = TaskStatus::new(id, task_id, state, Source::Agent, muster_model::WallTime(1));
     status.uuid = uuid.map(|byte| Uuid::from_random([byte; 16]));
-    ToHome::Update(status)
+    ToHome::Update(Box::new(status))
 }
 
 /// Framework `f` with task `t` on `near` and `u` on `far`, and one open offer on each.

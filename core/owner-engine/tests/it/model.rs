@@ -354,7 +354,7 @@ impl Cluster {
         }
         let sequence = self.home.sequences.entry(framework.clone()).or_default();
         *sequence += 1;
-        self.from_home.push_back(ToOwner::Order(HomeOrder {
+        self.from_home.push_back(ToOwner::Order(Box::new(HomeOrder {
             framework: brief(framework.as_str(), framework.as_str() == "f0"),
             home_fence: self.home.fences[&framework],
             sequence: *sequence,
@@ -362,7 +362,7 @@ impl Cluster {
             offers: vec![grant.offer_id],
             tasks,
             refusal: None,
-        }));
+        })));
     }
 
     pub(crate) fn fence_framework(&mut self, framework: &str) {

@@ -118,7 +118,7 @@ fn a_refused_task_is_told_why_without_uuid() {
             tasks.into_iter().map(|(id, on, r)| task(id, "f", if on == "a" { &agent } else { &other }, r)).collect();
         let mut order = world.new_order(&offers, tasks);
         order.framework = brief("f", is_aware);
-        let mut outputs = world.node(ToOwner::Order(order));
+        let mut outputs = world.node(ToOwner::Order(Box::new(order)));
         outputs.extend(world.wait(1));
         let [status] = &statuses(&outputs)[..] else { panic!("case: {name}: {outputs:?}") };
         assert_eq!(
@@ -147,7 +147,7 @@ fn orders_for_absent_agents_are_refused_at_once() {
         let mut world = World::new();
         let mut order = world.new_order(&[1], vec![task("t", "f", &aid(target), some(1, 1))]);
         order.agent_id = aid(target);
-        let outputs = world.node(ToOwner::Order(order));
+        let outputs = world.node(ToOwner::Order(Box::new(order)));
         let [status] = &statuses(&outputs)[..] else { panic!("case: {name}: {outputs:?}") };
         assert_eq!(status.message.as_deref(), Some(state), "case: {name}");
         assert_eq!(status.reason, Some(reason), "case: {name}");
@@ -160,7 +160,7 @@ fn a_removed_framework_launches_nothing() {
     let agent = world.agent.clone();
     let mut order = world.new_order(&[1], vec![task("t", "removed", &agent, some(1, 1))]);
     order.framework = brief("removed", true);
-    let outputs = world.node(ToOwner::Order(order));
+    let outputs = world.node(ToOwner::Order(Box::new(order)));
     assert_eq!(statuses(&outputs)[0].reason, Some(Reason::FrameworkRemoved));
     assert!(orders(&outputs).is_empty());
     let outputs = world.grants(vec![grant(7, "removed", &agent, some(1, 1))]);
@@ -224,8 +224,8 @@ fn an_order_is_performed_once() {
     let agent = world.agent.clone();
     world.grants(vec![grant(1, "f", &agent, some(10, 10))]);
     let order = world.new_order(&[1], vec![task("t", "f", &agent, some(10, 10))]);
-    assert_eq!(orders(&world.node(ToOwner::Order(order.clone()))).len(), 1);
-    let outputs = world.node(ToOwner::Order(order));
+    assert_eq!(orders(&world.node(ToOwner::Order(Box::new(order.clone())))).len(), 1);
+    let outputs = world.node(ToOwner::Order(Box::new(order)));
     assert!(orders(&outputs).is_empty() && statuses(&outputs).is_empty() && has_note(&outputs, "came again"));
 }
 

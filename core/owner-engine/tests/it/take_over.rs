@@ -133,7 +133,7 @@ fn a_home_that_fences_again_hears_everything_again_and_its_grants_stay() {
     world.grants(vec![grant(4, "f", &agent, some(1, 1))]);
     let mut order = world.new_order(&[4], vec![task("u", "f", &agent, some(1, 1))]);
     order.sequence = 1;
-    assert!(has_note(&world.node(ToOwner::Order(order)), "came again"));
+    assert!(has_note(&world.node(ToOwner::Order(Box::new(order))), "came again"));
 }
 
 #[test]

@@ -67,7 +67,7 @@ fn frameworks_that_are_not_aware_hear_lost_and_see_the_task_run_again() {
     world.grants(vec![grant(1, "f", &agent, some(1000, 100))]);
     let mut order = world.new_order(&[1], vec![task.clone()]);
     order.framework = brief("f", false);
-    world.node(ToOwner::Order(order));
+    world.node(ToOwner::Order(Box::new(order)));
     world.says(FromAgent::Updates(vec![update(&task, TaskState::Running, TaskState::Running, uuid(1))]));
     world.acknowledge(&task, uuid(1));
     world.close();

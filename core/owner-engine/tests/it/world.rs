@@ -293,7 +293,7 @@ impl World {
 
     pub(crate) fn order(&mut self, offers: &[u64], tasks: Vec<Arc<Task>>) -> Vec<Output> {
         let order = self.new_order(offers, tasks);
-        self.node(ToOwner::Order(order))
+        self.node(ToOwner::Order(Box::new(order)))
     }
 
     /// Grants all that the agent has and launches a task of 1 cpu on it; its order has sequence 1.
@@ -349,7 +349,7 @@ pub(crate) fn statuses(outputs: &[Output]) -> Vec<TaskStatus> {
     to_homes(outputs)
         .into_iter()
         .filter_map(|message| match message {
-            ToHome::Update(status) => Some(status),
+            ToHome::Update(status) => Some(*status),
             _ => None,
         })
         .collect()

@@ -1,10 +1,12 @@
 //! The shapes of version 1: mirrors of the model's values with nothing but numbers, texts and lists in them.
 //!
-//! A shape borrows its texts and blobs from the value that it stands for, for the time of writing; what is read has no
+//! Ids, roles, fences and words that come again and again are meant by their number in the frame's list, see [`name`]. A
+//! shape borrows its other texts and blobs from the value that it stands for, for the time of writing; what is read has no
 //! use for the lifetime. A shape that was released never changes: what must differ goes to `v2` beside it, and nodes of
 //! both versions speak the newest that both know. Variants of an enum may be added at its end only, and none that is
 //! larger than those before: the recorded bytes in `tests/fixtures` then still read.
 
+pub(crate) mod name;
 pub(crate) mod node_message;
 pub(crate) mod noun;
 pub(crate) mod request;
@@ -13,6 +15,8 @@ pub(crate) mod status;
 pub(crate) mod view;
 
 use crate::WireError;
+use name::{Reading, Writing};
+use rkyv::boxed::{ArchivedBox, BoxResolver};
 use rkyv::rancor::{Fallible, Source};
 use rkyv::rend::{i64_le, u16_le, u32_le, u64_le};
 use rkyv::ser::{Allocator, Writer};
@@ -29,10 +33,10 @@ pub(crate) trait Mirror<'m>: Archive + Sized {
     type Model: 'm;
 
     /// Makes the shape for a value.
-    fn to_wire(value: &'m Self::Model) -> Self;
+    fn to_wire(value: &'m Self::Model, names: &mut Writing<'m>) -> Self;
 
     /// Makes a value out of checked bytes; ids and amounts are checked by the model's rules.
-    fn from_wire(archived: &Self::Archived) -> Result<Self::Model, WireError>;
+    fn from_wire(archived: &Self::Archived, names: &Reading<'_>) -> Result<Self::Model, WireError>;
 }
 
 /// Mirrors a struct whose fields have the same names in the model.
@@ -53,13 +57,16 @@ macro_rules! mirror_struct {
         impl<$m> $crate::v1::Mirror<$m> for $name {
             type Model = $model;
 
-            fn to_wire(value: &$m Self::Model) -> Self {
-                Self { $($field: <$ty as $crate::v1::Mirror<$m>>::to_wire(&value.$field)),* }
+            fn to_wire(value: &$m Self::Model, names: &mut $crate::v1::name::Writing<$m>) -> Self {
+                Self { $($field: <$ty as $crate::v1::Mirror<$m>>::to_wire(&value.$field, names)),* }
             }
 
-            fn from_wire(archived: &Self::Archived) -> Result<Self::Model, $crate::WireError> {
+            fn from_wire(
+                archived: &Self::Archived,
+                names: &$crate::v1::name::Reading<'_>,
+            ) -> Result<Self::Model, $crate::WireError> {
                 use $model as Model;
-                Ok(Model { $($field: <$ty as $crate::v1::Mirror<$m>>::from_wire(&archived.$field)?),* })
+                Ok(Model { $($field: <$ty as $crate::v1::Mirror<$m>>::from_wire(&archived.$field, names)?),* })
             }
         }
     };
@@ -82,23 +89,26 @@ macro_rules! mirror_enum {
         impl<$m> $crate::v1::Mirror<$m> for $name $($generics)* {
             type Model = $model;
 
-            fn to_wire(value: &$m Self::Model) -> Self {
+            fn to_wire(value: &$m Self::Model, _names: &mut $crate::v1::name::Writing<$m>) -> Self {
                 use $model as Model;
                 match value {
                     $(Model::$variant $({ $($field),* })? $(($one))? =>
                         Self::$variant
-                            $({ $($field: <$ty as $crate::v1::Mirror<$m>>::to_wire($field)),* })?
-                            $((<$one_ty as $crate::v1::Mirror<$m>>::to_wire($one)))?),*
+                            $({ $($field: <$ty as $crate::v1::Mirror<$m>>::to_wire($field, _names)),* })?
+                            $((<$one_ty as $crate::v1::Mirror<$m>>::to_wire($one, _names)))?),*
                 }
             }
 
-            fn from_wire(archived: &Self::Archived) -> Result<Self::Model, $crate::WireError> {
+            fn from_wire(
+                archived: &Self::Archived,
+                _names: &$crate::v1::name::Reading<'_>,
+            ) -> Result<Self::Model, $crate::WireError> {
                 use $model as Model;
                 Ok(match archived {
                     $($archived::$variant $({ $($field),* })? $(($one))? =>
                         Model::$variant
-                            $({ $($field: <$ty as $crate::v1::Mirror<$m>>::from_wire($field)?),* })?
-                            $((<$one_ty as $crate::v1::Mirror<$m>>::from_wire($one)?))?),*
+                            $({ $($field: <$ty as $crate::v1::Mirror<$m>>::from_wire($field, _names)?),* })?
+                            $((<$one_ty as $crate::v1::Mirror<$m>>::from_wire($one, _names)?))?),*
                 })
             }
         }
@@ -114,51 +124,56 @@ macro_rules! mirror_number {
         impl<'m> $crate::v1::Mirror<'m> for $name {
             type Model = $model;
 
-            fn to_wire(value: &'m Self::Model) -> Self {
+            fn to_wire(value: &'m Self::Model, _: &mut $crate::v1::name::Writing<'m>) -> Self {
                 Self(value.0)
             }
 
-            fn from_wire(archived: &$archived) -> Result<Self::Model, $crate::WireError> {
+            fn from_wire(
+                archived: &$archived,
+                names: &$crate::v1::name::Reading<'_>,
+            ) -> Result<Self::Model, $crate::WireError> {
                 use $model as Model;
-                Ok(Model(<$number as $crate::v1::Mirror<'m>>::from_wire(&archived.0)?))
+                Ok(Model(<$number as $crate::v1::Mirror<'m>>::from_wire(&archived.0, names)?))
             }
         }
     )* };
 }
 
-/// Mirrors an id, which the model checks.
-macro_rules! mirror_id {
-    ($($name:ident = $model:path;)*) => { $(
+/// Mirrors an id or role, which stands in the frame's list of names; the model checks it.
+macro_rules! mirror_name {
+    ($($name:ident, $archived:ident = $model:path;)*) => { $(
         #[derive(rkyv::Archive, rkyv::Serialize)]
-        pub(crate) struct $name<'m>($crate::v1::Text<'m>);
+        pub(crate) struct $name(u32);
 
-        impl<'m> $crate::v1::Mirror<'m> for $name<'m> {
+        impl<'m> $crate::v1::Mirror<'m> for $name {
             type Model = $model;
 
-            fn to_wire(value: &'m Self::Model) -> Self {
-                Self($crate::v1::Text(value.as_str()))
+            fn to_wire(value: &'m Self::Model, names: &mut $crate::v1::name::Writing<'m>) -> Self {
+                Self(names.word(value.as_str()))
             }
 
-            fn from_wire(archived: &Self::Archived) -> Result<Self::Model, $crate::WireError> {
-                use $model as Model;
-                Ok(Model::parse(archived.0.as_str())?)
+            fn from_wire(
+                archived: &$archived,
+                names: &$crate::v1::name::Reading<'_>,
+            ) -> Result<Self::Model, $crate::WireError> {
+                names.get(archived.0.to_native())
             }
         }
     )* };
 }
 
-pub(crate) use {mirror_enum, mirror_id, mirror_number, mirror_struct};
+pub(crate) use {mirror_enum, mirror_name, mirror_number, mirror_struct};
 
 macro_rules! mirror_native {
     ($($ty:ty, $archived:ty;)*) => { $(
         impl<'m> Mirror<'m> for $ty {
             type Model = $ty;
 
-            fn to_wire(value: &'m Self) -> Self {
+            fn to_wire(value: &'m Self, _: &mut Writing<'m>) -> Self {
                 *value
             }
 
-            fn from_wire(archived: &$archived) -> Result<Self, WireError> {
+            fn from_wire(archived: &$archived, _: &Reading<'_>) -> Result<Self, WireError> {
                 Ok((*archived).into())
             }
         }
@@ -199,12 +214,28 @@ where
 impl<'m> Mirror<'m> for Text<'m> {
     type Model = Arc<str>;
 
-    fn to_wire(value: &'m Arc<str>) -> Self {
+    fn to_wire(value: &'m Arc<str>, _: &mut Writing<'m>) -> Self {
         Self(value)
     }
 
-    fn from_wire(archived: &ArchivedString) -> Result<Arc<str>, WireError> {
+    fn from_wire(archived: &ArchivedString, _: &Reading<'_>) -> Result<Arc<str>, WireError> {
         Ok(Arc::from(archived.as_str()))
+    }
+}
+
+/// A text that comes again and again.
+#[derive(Archive, Serialize)]
+pub(crate) struct Word(u32);
+
+impl<'m> Mirror<'m> for Word {
+    type Model = Arc<str>;
+
+    fn to_wire(value: &'m Arc<str>, names: &mut Writing<'m>) -> Self {
+        Self(names.word(value))
+    }
+
+    fn from_wire(archived: &ArchivedWord, names: &Reading<'_>) -> Result<Arc<str>, WireError> {
+        names.get(archived.0.to_native())
     }
 }
 
@@ -236,11 +267,11 @@ pub(crate) struct Blob<'m>(Bytes<'m>);
 impl<'m> Mirror<'m> for Blob<'m> {
     type Model = Arc<[u8]>;
 
-    fn to_wire(value: &'m Self::Model) -> Self {
+    fn to_wire(value: &'m Self::Model, _: &mut Writing<'m>) -> Self {
         Self(Bytes(value))
     }
 
-    fn from_wire(archived: &Self::Archived) -> Result<Self::Model, WireError> {
+    fn from_wire(archived: &Self::Archived, _: &Reading<'_>) -> Result<Self::Model, WireError> {
         Ok(Arc::from(archived.0.as_slice()))
     }
 }
@@ -252,11 +283,11 @@ pub(crate) struct Data<'m>(Bytes<'m>);
 impl<'m> Mirror<'m> for Data<'m> {
     type Model = Vec<u8>;
 
-    fn to_wire(value: &'m Self::Model) -> Self {
+    fn to_wire(value: &'m Self::Model, _: &mut Writing<'m>) -> Self {
         Self(Bytes(value))
     }
 
-    fn from_wire(archived: &Self::Archived) -> Result<Self::Model, WireError> {
+    fn from_wire(archived: &Self::Archived, _: &Reading<'_>) -> Result<Self::Model, WireError> {
         Ok(archived.0.as_slice().to_vec())
     }
 }
@@ -264,48 +295,59 @@ impl<'m> Mirror<'m> for Data<'m> {
 impl<'m, T: Mirror<'m>> Mirror<'m> for Vec<T> {
     type Model = Vec<T::Model>;
 
-    fn to_wire(value: &'m Self::Model) -> Self {
-        value.iter().map(T::to_wire).collect()
+    fn to_wire(value: &'m Self::Model, names: &mut Writing<'m>) -> Self {
+        value.iter().map(|item| T::to_wire(item, names)).collect()
     }
 
-    fn from_wire(archived: &ArchivedVec<T::Archived>) -> Result<Self::Model, WireError> {
-        archived.iter().map(T::from_wire).collect()
+    fn from_wire(archived: &ArchivedVec<T::Archived>, names: &Reading<'_>) -> Result<Self::Model, WireError> {
+        // Not collected as results: such an iterator does not tell its length, and the list would grow by copying.
+        let mut items = Vec::with_capacity(archived.len());
+        for item in archived.iter() {
+            items.push(T::from_wire(item, names)?);
+        }
+        Ok(items)
     }
 }
 
 impl<'m, T: Mirror<'m>> Mirror<'m> for Option<T> {
     type Model = Option<T::Model>;
 
-    fn to_wire(value: &'m Self::Model) -> Self {
-        value.as_ref().map(T::to_wire)
+    fn to_wire(value: &'m Self::Model, names: &mut Writing<'m>) -> Self {
+        value.as_ref().map(|item| T::to_wire(item, names))
     }
 
-    fn from_wire(archived: &Self::Archived) -> Result<Self::Model, WireError> {
-        archived.as_ref().map(T::from_wire).transpose()
+    fn from_wire(archived: &Self::Archived, names: &Reading<'_>) -> Result<Self::Model, WireError> {
+        archived.as_ref().map(|item| T::from_wire(item, names)).transpose()
     }
 }
 
 impl<'m, A: Mirror<'m>, B: Mirror<'m>> Mirror<'m> for (A, B) {
     type Model = (A::Model, B::Model);
 
-    fn to_wire(value: &'m Self::Model) -> Self {
-        (A::to_wire(&value.0), B::to_wire(&value.1))
+    fn to_wire(value: &'m Self::Model, names: &mut Writing<'m>) -> Self {
+        (A::to_wire(&value.0, names), B::to_wire(&value.1, names))
     }
 
-    fn from_wire(archived: &ArchivedTuple2<A::Archived, B::Archived>) -> Result<Self::Model, WireError> {
-        Ok((A::from_wire(&archived.0)?, B::from_wire(&archived.1)?))
+    fn from_wire(
+        archived: &ArchivedTuple2<A::Archived, B::Archived>,
+        names: &Reading<'_>,
+    ) -> Result<Self::Model, WireError> {
+        Ok((A::from_wire(&archived.0, names)?, B::from_wire(&archived.1, names)?))
     }
 }
 
 impl<'m, A: Mirror<'m>, B: Mirror<'m>, C: Mirror<'m>> Mirror<'m> for (A, B, C) {
     type Model = (A::Model, B::Model, C::Model);
 
-    fn to_wire(value: &'m Self::Model) -> Self {
-        (A::to_wire(&value.0), B::to_wire(&value.1), C::to_wire(&value.2))
+    fn to_wire(value: &'m Self::Model, names: &mut Writing<'m>) -> Self {
+        (A::to_wire(&value.0, names), B::to_wire(&value.1, names), C::to_wire(&value.2, names))
     }
 
-    fn from_wire(archived: &ArchivedTuple3<A::Archived, B::Archived, C::Archived>) -> Result<Self::Model, WireError> {
-        Ok((A::from_wire(&archived.0)?, B::from_wire(&archived.1)?, C::from_wire(&archived.2)?))
+    fn from_wire(
+        archived: &ArchivedTuple3<A::Archived, B::Archived, C::Archived>,
+        names: &Reading<'_>,
+    ) -> Result<Self::Model, WireError> {
+        Ok((A::from_wire(&archived.0, names)?, B::from_wire(&archived.1, names)?, C::from_wire(&archived.2, names)?))
     }
 }
 
@@ -316,12 +358,62 @@ pub(crate) struct Shared<T>(T);
 impl<'m, T: Mirror<'m>> Mirror<'m> for Shared<T> {
     type Model = Arc<T::Model>;
 
-    fn to_wire(value: &'m Self::Model) -> Self {
-        Self(T::to_wire(value))
+    fn to_wire(value: &'m Self::Model, names: &mut Writing<'m>) -> Self {
+        Self(T::to_wire(value, names))
     }
 
-    fn from_wire(archived: &ArchivedShared<T>) -> Result<Self::Model, WireError> {
-        T::from_wire(&archived.0).map(Arc::new)
+    fn from_wire(archived: &ArchivedShared<T>, names: &Reading<'_>) -> Result<Self::Model, WireError> {
+        T::from_wire(&archived.0, names).map(Arc::new)
+    }
+}
+
+/// A value that a message owns in a box, so that the enum around it stays small.
+#[derive(Archive, Serialize)]
+pub(crate) struct Boxed<T>(T);
+
+impl<'m, T: Mirror<'m>> Mirror<'m> for Boxed<T> {
+    type Model = Box<T::Model>;
+
+    fn to_wire(value: &'m Self::Model, names: &mut Writing<'m>) -> Self {
+        Self(T::to_wire(value, names))
+    }
+
+    fn from_wire(archived: &ArchivedBoxed<T>, names: &Reading<'_>) -> Result<Self::Model, WireError> {
+        T::from_wire(&archived.0, names).map(Box::new)
+    }
+}
+
+/// A value whose bytes stand elsewhere in the frame, so that a list of enums does not pay for its largest variant.
+pub(crate) struct Apart<T>(T);
+
+impl<T: Archive> Archive for Apart<T> {
+    type Archived = ArchivedBox<T::Archived>;
+    type Resolver = BoxResolver;
+
+    fn resolve(&self, resolver: Self::Resolver, out: Place<Self::Archived>) {
+        ArchivedBox::resolve_from_ref(&self.0, resolver, out);
+    }
+}
+
+impl<T, S> Serialize<S> for Apart<T>
+where
+    T: Serialize<S>,
+    S: Fallible + Writer + ?Sized,
+{
+    fn serialize(&self, serializer: &mut S) -> Result<Self::Resolver, S::Error> {
+        ArchivedBox::serialize_from_ref(&self.0, serializer)
+    }
+}
+
+impl<'m, T: Mirror<'m>> Mirror<'m> for Apart<T> {
+    type Model = T::Model;
+
+    fn to_wire(value: &'m Self::Model, names: &mut Writing<'m>) -> Self {
+        Self(T::to_wire(value, names))
+    }
+
+    fn from_wire(archived: &ArchivedBox<T::Archived>, names: &Reading<'_>) -> Result<Self::Model, WireError> {
+        T::from_wire(archived.get(), names)
     }
 }
 
@@ -335,14 +427,14 @@ where
 {
     type Model = BTreeMap<K::Model, V::Model>;
 
-    fn to_wire(value: &'m Self::Model) -> Self {
-        Self(value.iter().map(|(key, value)| (K::to_wire(key), V::to_wire(value))).collect())
+    fn to_wire(value: &'m Self::Model, names: &mut Writing<'m>) -> Self {
+        Self(value.iter().map(|(key, value)| (K::to_wire(key, names), V::to_wire(value, names))).collect())
     }
 
-    fn from_wire(archived: &ArchivedMap<K, V>) -> Result<Self::Model, WireError> {
+    fn from_wire(archived: &ArchivedMap<K, V>, names: &Reading<'_>) -> Result<Self::Model, WireError> {
         let mut map = BTreeMap::new();
         for entry in archived.0.iter() {
-            if map.insert(K::from_wire(&entry.0)?, V::from_wire(&entry.1)?).is_some() {
+            if map.insert(K::from_wire(&entry.0, names)?, V::from_wire(&entry.1, names)?).is_some() {
                 return Err(WireError::BadValue { what: "map", why: "a key stands there twice" });
             }
         }
@@ -360,12 +452,12 @@ where
 {
     type Model = BTreeSet<T::Model>;
 
-    fn to_wire(value: &'m Self::Model) -> Self {
-        Self(value.iter().map(T::to_wire).collect())
+    fn to_wire(value: &'m Self::Model, names: &mut Writing<'m>) -> Self {
+        Self(value.iter().map(|item| T::to_wire(item, names)).collect())
     }
 
-    fn from_wire(archived: &ArchivedSet<T>) -> Result<Self::Model, WireError> {
-        let set: BTreeSet<_> = archived.0.iter().map(T::from_wire).collect::<Result<_, _>>()?;
+    fn from_wire(archived: &ArchivedSet<T>, names: &Reading<'_>) -> Result<Self::Model, WireError> {
+        let set: BTreeSet<_> = archived.0.iter().map(|item| T::from_wire(item, names)).collect::<Result<_, _>>()?;
         if set.len() != archived.0.len() {
             return Err(WireError::BadValue { what: "set", why: "an item stands there twice" });
         }

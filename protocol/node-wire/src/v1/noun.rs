@@ -1,16 +1,19 @@
 //! Ids, times, fences, agents, frameworks, tasks and offers of version 1.
 
+use super::name::{Reading, Writing};
 use super::resource::{Attribute, ResourceName, Resources};
-use super::{Blob, Map, Set, Shared, Text, mirror_enum, mirror_id, mirror_number, mirror_struct};
+use super::{Blob, Map, Mirror, Set, Shared, Text, mirror_enum, mirror_name, mirror_number, mirror_struct};
+use crate::WireError;
+use rkyv::{Archive, Serialize};
 
-mirror_id! {
-    AgentId = muster_model::AgentId;
-    ContainerId = muster_model::ContainerId;
-    ExecutorId = muster_model::ExecutorId;
-    FrameworkId = muster_model::FrameworkId;
-    NodeId = muster_model::NodeId;
-    TaskId = muster_model::TaskId;
-    Role = muster_model::Role;
+mirror_name! {
+    AgentId, ArchivedAgentId = muster_model::AgentId;
+    ContainerId, ArchivedContainerId = muster_model::ContainerId;
+    ExecutorId, ArchivedExecutorId = muster_model::ExecutorId;
+    FrameworkId, ArchivedFrameworkId = muster_model::FrameworkId;
+    NodeId, ArchivedNodeId = muster_model::NodeId;
+    TaskId, ArchivedTaskId = muster_model::TaskId;
+    Role, ArchivedRole = muster_model::Role;
 }
 
 mirror_number! {
@@ -23,7 +26,21 @@ mirror_number! {
 
 mirror_struct!(OfferId, ArchivedOfferId = muster_model::OfferId { epoch: u64, number: u64 });
 
-mirror_struct!(Fence, ArchivedFence = muster_model::fence::Fence { generation: u64, epoch: u64, incarnation: u64 });
+/// A fence, which stands in the frame's list.
+#[derive(Archive, Serialize)]
+pub(crate) struct Fence(u32);
+
+impl<'m> Mirror<'m> for Fence {
+    type Model = muster_model::fence::Fence;
+
+    fn to_wire(value: &'m Self::Model, names: &mut Writing<'m>) -> Self {
+        Self(names.fence(*value))
+    }
+
+    fn from_wire(archived: &ArchivedFence, names: &Reading<'_>) -> Result<Self::Model, WireError> {
+        names.fence(archived.0.to_native())
+    }
+}
 
 mirror_struct!(AgentInfo<'m>, ArchivedAgentInfo = muster_model::agent::AgentInfo {
     hostname: Text<'m>,
@@ -50,31 +67,31 @@ mirror_struct!(
 );
 
 mirror_struct!(FrameworkBrief<'m>, ArchivedFrameworkBrief = muster_model::framework::FrameworkBrief {
-    id: FrameworkId<'m>,
+    id: FrameworkId,
     name: Text<'m>,
     user: Text<'m>,
     capabilities: Capabilities,
 });
 
 mirror_struct!(FrameworkInfo<'m>, ArchivedFrameworkInfo = muster_model::framework::FrameworkInfo {
-    id: FrameworkId<'m>,
+    id: FrameworkId,
     name: Text<'m>,
     user: Text<'m>,
-    roles: Set<Role<'m>>,
+    roles: Set<Role>,
     capabilities: Capabilities,
     failover_timeout: Duration,
     is_checkpointing: bool,
     principal: Option<Text<'m>>,
-    min_allocatable: Map<Role<'m>, Vec<Map<ResourceName<'m>, Milli>>>,
+    min_allocatable: Map<Role, Vec<Map<ResourceName<'m>, Milli>>>,
     spec: Blob<'m>,
 });
 
 mirror_struct!(Grant<'m>, ArchivedGrant = muster_model::offer::Grant {
     offer_id: OfferId,
-    agent_id: AgentId<'m>,
-    framework_id: FrameworkId<'m>,
+    agent_id: AgentId,
+    framework_id: FrameworkId,
     home_fence: Fence,
-    role: Role<'m>,
+    role: Role,
     resources: Resources<'m>,
 });
 
@@ -108,11 +125,11 @@ mirror_struct!(Command<'m>, ArchivedCommand = muster_model::task::Command {
 });
 
 mirror_struct!(Task<'m>, ArchivedTask = muster_model::task::Task {
-    id: TaskId<'m>,
+    id: TaskId,
     name: Text<'m>,
-    framework_id: FrameworkId<'m>,
-    agent_id: AgentId<'m>,
-    role: Role<'m>,
+    framework_id: FrameworkId,
+    agent_id: AgentId,
+    role: Role,
     resources: Resources<'m>,
     command: Command<'m>,
     kill_grace: Option<Duration>,

@@ -1,5 +1,6 @@
 //! Greetings, requests and heads of passed-on answers, version 1. The greeting stays as it is in every version.
 
+use super::name::{Reading, Writing};
 use super::noun::{NodeId, Uuid};
 use super::{Data, Mirror, Text, mirror_enum, mirror_struct};
 use crate::WireError;
@@ -12,7 +13,7 @@ mirror_struct!(VersionRange, ArchivedVersionRange = crate::message::VersionRange
 mirror_struct!(NodeHello<'m>, ArchivedNodeHello = crate::message::NodeHello {
     versions: VersionRange,
     cluster_id: Uuid,
-    node: NodeId<'m>,
+    node: NodeId,
     incarnation: u64,
     http: Text<'m>,
     quic: Text<'m>,
@@ -30,15 +31,19 @@ pub(crate) struct Headers<'m>(Vec<(Text<'m>, Data<'m>)>);
 impl<'m> Mirror<'m> for Headers<'m> {
     type Model = Vec<(Arc<str>, Vec<u8>)>;
 
-    fn to_wire(value: &'m Self::Model) -> Self {
-        Self(Mirror::to_wire(value))
+    fn to_wire(value: &'m Self::Model, names: &mut Writing<'m>) -> Self {
+        Self(Mirror::to_wire(value, names))
     }
 
-    fn from_wire(archived: &Self::Archived) -> Result<Self::Model, WireError> {
+    fn from_wire(archived: &Self::Archived, names: &Reading<'_>) -> Result<Self::Model, WireError> {
         if archived.0.len() > HTTP_HEADERS_MAX {
             return Err(WireError::BadValue { what: "headers", why: "more than are allowed" });
         }
-        archived.0.iter().map(|header| Ok((Text::from_wire(&header.0)?, Data::from_wire(&header.1)?))).collect()
+        archived
+            .0
+            .iter()
+            .map(|header| Ok((Text::from_wire(&header.0, names)?, Data::from_wire(&header.1, names)?)))
+            .collect()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Resources and attributes of version 1. What is read is put together by the model's own sums, so it is canonical.
 
+use super::name::{Reading, Writing};
 use super::noun::{Milli, Role};
 use super::{Mirror, Text, mirror_enum, mirror_struct};
 use crate::WireError;
@@ -12,7 +13,7 @@ mirror_enum!(ReservationKind, ArchivedReservationKind = muster_model::resource::
 
 mirror_struct!(Reservation<'m>, ArchivedReservation = muster_model::resource::Reservation {
     kind: ReservationKind,
-    role: Role<'m>,
+    role: Role,
     principal: Option<Text<'m>>,
     labels: Vec<(Text<'m>, Option<Text<'m>>)>,
 });
@@ -24,11 +25,11 @@ pub(crate) struct ResourceName<'m>(Text<'m>);
 impl<'m> Mirror<'m> for ResourceName<'m> {
     type Model = model::ResourceName;
 
-    fn to_wire(value: &'m Self::Model) -> Self {
+    fn to_wire(value: &'m Self::Model, _: &mut Writing<'m>) -> Self {
         Self(Text(value.as_str()))
     }
 
-    fn from_wire(archived: &Self::Archived) -> Result<Self::Model, WireError> {
+    fn from_wire(archived: &Self::Archived, _: &Reading<'_>) -> Result<Self::Model, WireError> {
         Ok(model::ResourceName::new(archived.0.as_str()))
     }
 }
@@ -46,11 +47,11 @@ pub(crate) struct Ranges(Vec<(u64, u64)>);
 impl<'m> Mirror<'m> for Ranges {
     type Model = model::Ranges;
 
-    fn to_wire(value: &'m Self::Model) -> Self {
+    fn to_wire(value: &'m Self::Model, _: &mut Writing<'m>) -> Self {
         Self(value.pairs().to_vec())
     }
 
-    fn from_wire(archived: &ArchivedRanges) -> Result<Self::Model, WireError> {
+    fn from_wire(archived: &ArchivedRanges, _: &Reading<'_>) -> Result<Self::Model, WireError> {
         let refused = |why| WireError::BadValue { what: "ranges", why };
         if archived.0.len() > RESOURCE_ITEMS_MAX {
             return Err(refused("more ranges than are allowed in one value"));
@@ -71,15 +72,15 @@ pub(crate) struct Items<'m>(Vec<Text<'m>>);
 impl<'m> Mirror<'m> for Items<'m> {
     type Model = BTreeSet<std::sync::Arc<str>>;
 
-    fn to_wire(value: &'m Self::Model) -> Self {
-        Self(value.iter().map(Text::to_wire).collect())
+    fn to_wire(value: &'m Self::Model, names: &mut Writing<'m>) -> Self {
+        Self(value.iter().map(|item| Text::to_wire(item, names)).collect())
     }
 
-    fn from_wire(archived: &Self::Archived) -> Result<Self::Model, WireError> {
+    fn from_wire(archived: &Self::Archived, names: &Reading<'_>) -> Result<Self::Model, WireError> {
         if archived.0.len() > RESOURCE_ITEMS_MAX {
             return Err(WireError::BadValue { what: "set", why: "more items than are allowed in one value" });
         }
-        archived.0.iter().map(Text::from_wire).collect()
+        archived.0.iter().map(|item| Text::from_wire(item, names)).collect()
     }
 }
 
@@ -101,11 +102,11 @@ pub(crate) struct Resources<'m>(Vec<Resource<'m>>);
 impl<'m> Mirror<'m> for Resources<'m> {
     type Model = model::Resources;
 
-    fn to_wire(value: &'m Self::Model) -> Self {
-        Self(value.iter().map(Resource::to_wire).collect())
+    fn to_wire(value: &'m Self::Model, names: &mut Writing<'m>) -> Self {
+        Self(value.iter().map(|entry| Resource::to_wire(entry, names)).collect())
     }
 
-    fn from_wire(archived: &Self::Archived) -> Result<Self::Model, WireError> {
+    fn from_wire(archived: &Self::Archived, names: &Reading<'_>) -> Result<Self::Model, WireError> {
         let refused = |why| WireError::BadValue { what: "resources", why };
         if archived.0.len() > RESOURCE_ENTRIES_MAX {
             return Err(refused("more entries than are allowed in one amount"));
@@ -115,7 +116,7 @@ impl<'m> Mirror<'m> for Resources<'m> {
         }
         let mut sum = model::Resources::new();
         for entry in archived.0.iter() {
-            sum.add_entry(Resource::from_wire(entry)?)?;
+            sum.add_entry(Resource::from_wire(entry, names)?)?;
         }
         if sum.iter().len() != archived.0.len() {
             return Err(refused("an entry is empty or stands there twice"));

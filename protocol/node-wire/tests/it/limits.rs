@@ -1,8 +1,9 @@
 //! What happens at the bounds, to frames that don't belong where they arrive, and to pictures that are not whole.
 
 use crate::nouns::{agent_id, framework_id};
-use crate::samples::{self, node};
-use muster_model::node_message::{NodeMessage, Target, ToOwner};
+use crate::samples;
+use muster_model::TaskId;
+use muster_model::node_message::{NodeMessage, ToHome, ToOwner};
 use muster_node_wire::limits::{FRAME_BYTES_MAX, GREETING_BYTES_MAX, HTTP_HEADERS_MAX, PART_ENTRIES_MAX};
 use muster_node_wire::message::*;
 use muster_node_wire::picture::{PictureReader, TaskList};
@@ -43,11 +44,11 @@ fn values_over_their_bounds_are_not_sent() {
     let long = Greeting::Refused { why: "x".repeat(GREETING_BYTES_MAX).into() };
     assert!(matches!(encode_greeting(&long), Err(WireError::TooLong { .. })));
     let order = samples::batches().remove(0).1.remove(0);
-    let (target, NodeMessage::ToOwner(ToOwner::Order(mut order))) = order else { panic!("the first sample") };
+    let NodeMessage::ToOwner(ToOwner::Order(mut order)) = order else { panic!("the first sample") };
     let mut task = (*order.tasks[0]).clone();
     task.spec = Arc::from(vec![0u8; FRAME_BYTES_MAX]);
     order.tasks = vec![Arc::new(task)];
-    let batch = [(target, NodeMessage::ToOwner(ToOwner::Order(order)))];
+    let batch = [NodeMessage::ToOwner(ToOwner::Order(order))];
     assert!(matches!(encode_messages(&batch), Err(WireError::TooLong { .. })));
 }
 
@@ -63,9 +64,10 @@ fn a_peer_may_not_choose_how_many_headers_come() {
 
 #[test]
 fn ids_that_were_changed_on_the_way_are_refused() {
-    let message = NodeMessage::ToOwner(ToOwner::BookWanted { allocator_fence: Default::default() });
-    let mut frame = encode_messages(&[(Target::Owner(node("a-long-node-name")), message)]).unwrap();
-    let at = frame.windows(16).position(|window| window == b"a-long-node-name").unwrap();
+    let message =
+        ToHome::TaskRemoved { framework_id: framework_id(), task_id: TaskId::parse("a-long-task-name").unwrap() };
+    let mut frame = encode_messages(&[NodeMessage::ToHome(message)]).unwrap();
+    let at = frame.windows(16).position(|window| window == b"a-long-task-name").unwrap();
     frame[at + 2] = b'/';
     assert!(matches!(decode_messages(&frame), Err(WireError::BadId(_))));
 }

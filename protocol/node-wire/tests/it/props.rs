@@ -2,7 +2,7 @@
 
 use crate::samples;
 use muster_model::Rng;
-use muster_model::node_message::{NodeMessage, Target, ToHome, ToOwner};
+use muster_model::node_message::{NodeMessage, ToHome, ToOwner};
 use muster_model::resource::{Ranges, Resource, ResourceKey, ResourceName, Resources, Value};
 use muster_model::task::Task;
 use muster_model::{AgentId, FrameworkId, Milli, TaskId};
@@ -46,13 +46,13 @@ fn task() -> impl Strategy<Value = Arc<Task>> {
     )
 }
 
-fn message() -> impl Strategy<Value = (Target, NodeMessage)> {
+fn message() -> impl Strategy<Value = NodeMessage> {
     let order = (proptest::collection::vec(task(), 0..4), any::<u64>()).prop_map(|(tasks, sequence)| {
         let sample = samples::batches().remove(0).1.remove(0);
-        let (target, NodeMessage::ToOwner(ToOwner::Order(mut order))) = sample else { panic!("the first sample") };
+        let NodeMessage::ToOwner(ToOwner::Order(mut order)) = sample else { panic!("the first sample") };
         order.tasks = tasks;
         order.sequence = sequence;
-        (target, NodeMessage::ToOwner(ToOwner::Order(order)))
+        NodeMessage::ToOwner(ToOwner::Order(order))
     });
     let tasks = proptest::collection::vec((id(), id()), 0..20).prop_map(|pairs| {
         let pair = |(task, agent): (String, String)| (TaskId::parse(&task).unwrap(), AgentId::parse(&agent).unwrap());
@@ -62,13 +62,11 @@ fn message() -> impl Strategy<Value = (Target, NodeMessage)> {
             owner: samples::node("n1"),
             tasks: pairs.into_iter().map(pair).collect(),
         };
-        (Target::AllHomes, NodeMessage::ToHome(message))
+        NodeMessage::ToHome(message)
     });
     let removed = (id(), id()).prop_map(|(framework, task)| {
         let framework_id = FrameworkId::parse(&framework).unwrap();
-        let message =
-            ToHome::TaskRemoved { framework_id: framework_id.clone(), task_id: TaskId::parse(&task).unwrap() };
-        (Target::HomeOf(framework_id), NodeMessage::ToHome(message))
+        NodeMessage::ToHome(ToHome::TaskRemoved { framework_id, task_id: TaskId::parse(&task).unwrap() })
     });
     prop_oneof![order, tasks, removed]
 }

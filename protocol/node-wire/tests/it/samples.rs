@@ -43,10 +43,6 @@ pub(crate) fn greetings() -> Vec<(&'static str, Greeting)> {
     vec![("hello", Greeting::Hello(hello())), ("refused", Greeting::Refused { why: "wrong cluster".into() })]
 }
 
-fn target_agent() -> Target {
-    Target::OwnerOf(agent_id())
-}
-
 fn to_owner() -> Vec<(&'static str, ToOwner)> {
     let (framework_id, home_fence, allocator_fence) = (framework_id(), fence(), fence());
     let ids = || (framework_id.clone(), home_fence);
@@ -62,8 +58,8 @@ fn to_owner() -> Vec<(&'static str, ToOwner)> {
     let of = |it: (FrameworkId, _)| it;
     let (f, h) = of(ids());
     vec![
-        ("order", ToOwner::Order(order.clone())),
-        ("decline", ToOwner::Order(HomeOrder { tasks: vec![], refusal: None, ..order })),
+        ("order", ToOwner::Order(Box::new(order.clone()))),
+        ("decline", ToOwner::Order(Box::new(HomeOrder { tasks: vec![], refusal: None, ..order }))),
         (
             "kill",
             ToOwner::Kill {
@@ -131,8 +127,8 @@ fn to_home() -> Vec<(&'static str, ToHome)> {
         }
     };
     vec![
-        ("update", ToHome::Update(full)),
-        ("update-bare", ToHome::Update(bare_status(TaskState::Running))),
+        ("update", ToHome::Update(Box::new(full))),
+        ("update-bare", ToHome::Update(Box::new(bare_status(TaskState::Running)))),
         ("task-removed", ToHome::TaskRemoved { framework_id: framework_id.clone(), task_id: task_id() }),
         (
             "framework-tasks",
@@ -143,7 +139,7 @@ fn to_home() -> Vec<(&'static str, ToHome)> {
                 tasks: vec![(task_id(), agent_id())],
             },
         ),
-        ("reconciled-status", reconciled(Reconciled::Status(full_status(TaskState::Running)))),
+        ("reconciled-status", reconciled(Reconciled::Status(Box::new(full_status(TaskState::Running))))),
         ("reconciled-not-here", reconciled(Reconciled::NotHere)),
         ("reconciled-undecided", reconciled(Reconciled::Undecided)),
         ("agent-lost", ToHome::AgentLost { agent_id: agent_id() }),
@@ -208,29 +204,17 @@ fn to_allocator() -> Vec<(&'static str, ToAllocator)> {
     ]
 }
 
-/// One batch per message; and one with every target.
-pub(crate) fn batches() -> Vec<(String, Vec<(Target, NodeMessage)>)> {
-    let owner =
-        to_owner().into_iter().map(|(name, it)| (format!("owner-{name}"), target_agent(), NodeMessage::ToOwner(it)));
-    let home = to_home().into_iter();
-    let home = home.map(|(name, it)| (format!("home-{name}"), Target::HomeOf(framework_id()), NodeMessage::ToHome(it)));
+/// One batch per message; and one with all of them.
+pub(crate) fn batches() -> Vec<(String, Vec<NodeMessage>)> {
+    let owner = to_owner().into_iter().map(|(name, it)| (format!("owner-{name}"), NodeMessage::ToOwner(it)));
+    let home = to_home().into_iter().map(|(name, it)| (format!("home-{name}"), NodeMessage::ToHome(it)));
     let allocator = to_allocator().into_iter();
-    let allocator =
-        allocator.map(|(name, it)| (format!("allocator-{name}"), Target::Allocator, NodeMessage::ToAllocator(it)));
-    let mut all: Vec<_> =
-        owner.chain(home).chain(allocator).map(|(name, target, message)| (name, vec![(target, message)])).collect();
-    let targets = [
-        target_agent(),
-        Target::AllOwners,
-        Target::Owner(node("n2")),
-        Target::HomeOf(framework_id()),
-        Target::AllHomes,
-        Target::Allocator,
-    ];
-    let wanted = || NodeMessage::ToOwner(ToOwner::BookWanted { allocator_fence: fence() });
-    all.push(("targets".to_owned(), targets.into_iter().map(|target| (target, wanted())).collect()));
+    let allocator = allocator.map(|(name, it)| (format!("allocator-{name}"), NodeMessage::ToAllocator(it)));
+    let mut all: Vec<_> = owner.chain(home).chain(allocator).map(|(name, message)| (name, vec![message])).collect();
+    let together = all.iter().flat_map(|(_, batch)| batch.clone()).collect();
+    all.push(("together".to_owned(), together));
     all.push(("empty".to_owned(), vec![]));
-    let update = |status| (Target::AllHomes, NodeMessage::ToHome(ToHome::Update(status)));
+    let update = |status| NodeMessage::ToHome(ToHome::Update(Box::new(status)));
     let reasons = REASONS.iter().map(|reason| update(bare_status(TaskState::Failed).because(*reason, "text")));
     all.push(("reasons".to_owned(), reasons.collect()));
     all.push(("states".to_owned(), STATES.iter().map(|state| update(bare_status(*state))).collect()));

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use muster_model::FrameworkId;
 use muster_model::TaskId;
 use muster_model::fence::Fence;
-use muster_model::node_message::{NodeMessage, Target, ToHome, ToOwner};
+use muster_model::node_message::{NodeMessage, ToHome, ToOwner};
 use muster_node_engine::io::Input;
 use muster_node_wire::Greeting;
 use muster_node_wire::limits::GREETING_BYTES_MAX;
@@ -13,9 +13,9 @@ use muster_node_wire::message::{decode_greeting, encode_greeting};
 use muster_transport::quic::Priority;
 use tokio::net::UdpSocket;
 
-fn message(epoch: u64) -> (Target, NodeMessage) {
+fn message(epoch: u64) -> NodeMessage {
     let allocator_fence = Fence { generation: 1, epoch, incarnation: 1 };
-    (Target::AllOwners, NodeMessage::ToOwner(ToOwner::BookWanted { allocator_fence }))
+    NodeMessage::ToOwner(ToOwner::BookWanted { allocator_fence })
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -24,8 +24,7 @@ async fn messages_arrive_in_order_in_both_directions() {
     let (mut n1, to_n2, mut n2, to_n1) = pair(&authority).await;
     for (handle, from, to) in [(&to_n2, "n1", &mut n2), (&to_n1, "n2", &mut n1)] {
         for epoch in 0..3000 {
-            let (target, message) = message(epoch);
-            handle.send(target, message).unwrap();
+            handle.send(message(epoch)).unwrap();
         }
         let mut arrived = Vec::new();
         while arrived.len() < 3000 {
@@ -46,14 +45,14 @@ async fn a_message_that_fits_no_frame_ends_the_link_and_the_next_one_comes_up() 
     let framework_id = FrameworkId::parse("f").unwrap();
     let task_id = TaskId::parse("t").unwrap();
     let mut status = muster_model::status::TaskStatus::new(
-        framework_id.clone(),
+        framework_id,
         task_id,
         muster_model::task::TaskState::Running,
         muster_model::status::Source::Agent,
         WallTime(1),
     );
     status.data = Some(Arc::from(vec![0u8; muster_node_wire::limits::FRAME_BYTES_MAX]));
-    to_n2.send(Target::HomeOf(framework_id), NodeMessage::ToHome(ToHome::Update(status))).unwrap();
+    to_n2.send(NodeMessage::ToHome(ToHome::Update(Box::new(status)))).unwrap();
     let (link, why) = n1.down().await;
     assert_eq!(link, to_n2.link());
     assert!(why.contains("does not fit a frame"), "{why}");
@@ -61,8 +60,7 @@ async fn a_message_that_fits_no_frame_ends_the_link_and_the_next_one_comes_up() 
     assert!(why.contains("does not fit a frame"), "the other side is told: {why}");
     assert!(n1.up().await.link() > link);
     n2.up().await;
-    let (target, message) = message(1);
-    assert_eq!(to_n2.send(target, message), Err(SendError::Closed), "an old handle never reaches the new link");
+    assert_eq!(to_n2.send(message(1)), Err(SendError::Closed), "an old handle never reaches the new link");
 }
 
 #[tokio::test]
@@ -70,10 +68,7 @@ async fn a_queue_that_is_full_ends_the_link() {
     let authority = authority();
     // One thread: the link's writer gets no turn while the messages are queued.
     let (mut n1, to_n2, ..) = pair(&authority).await;
-    let refused = (0..=crate::limits::PEER_MESSAGES_MAX as u64 + 1).find_map(|epoch| {
-        let (target, message) = message(epoch);
-        to_n2.send(target, message).err()
-    });
+    let refused = (0..=crate::limits::PEER_MESSAGES_MAX as u64 + 1).find_map(|epoch| to_n2.send(message(epoch)).err());
     assert_eq!(refused, Some(SendError::Overflow));
     assert_eq!(n1.down().await.0, to_n2.link());
 }
