@@ -32,6 +32,9 @@ pub(crate) struct ScaleArgs {
     /// Numbers of nodes to compare; the first is what the others are compared with
     #[arg(long, value_delimiter = ',', default_value = "1,2,4")]
     nodes: Vec<usize>,
+    /// Rounds of all numbers of nodes, in turns: medians are compared, as a shared host's speed drifts
+    #[arg(long, default_value_t = 1)]
+    repeat: usize,
     /// Tasks of each run
     #[arg(long, default_value_t = 40_000)]
     tasks: usize,
@@ -66,23 +69,43 @@ struct Run {
     rss_kib: Vec<u64>,
 }
 
+impl Run {
+    /// Of all nodes together.
+    fn sum(&self) -> f64 {
+        self.node_us.iter().sum()
+    }
+}
+
 /// Measures and prints.
 pub(crate) async fn run(args: &ScaleArgs) -> anyhow::Result<()> {
     let (counts, tasks, agents) =
         if args.small { (vec![1, 2], 1000, 8) } else { (args.nodes.clone(), args.tasks, args.agents) };
-    if counts.is_empty() || counts.contains(&0) || tasks == 0 || agents == 0 || args.frameworks == 0 {
-        bail!("a run needs at least one node, agent, framework and task");
+    if counts.is_empty() || counts.contains(&0) || tasks == 0 || agents == 0 || args.frameworks == 0 || args.repeat == 0
+    {
+        bail!("a run needs at least one node, agent, framework, task and round");
     }
     let mut outcome = Outcome::new("scale");
     outcome.row(
         "run",
-        format!("{tasks} tasks, {agents} simulated agents, {} frameworks, on etcd each time", args.frameworks),
+        format!(
+            "{tasks} tasks, {agents} simulated agents, {} frameworks, on etcd each time; {} round(s)",
+            args.frameworks, args.repeat
+        ),
     );
+    let mut runs: Vec<Vec<Run>> = counts.iter().map(|_| Vec::new()).collect();
+    for _ in 0..args.repeat {
+        for (&count, mine) in counts.iter().zip(&mut runs) {
+            let run = one(args, count, tasks, agents).await.with_context(|| format!("with {count} nodes"))?;
+            progress(&format!("{count} node(s): {:.0} µs a launch, {tasks} tasks in {:.1} s", run.sum(), run.seconds));
+            mine.push(run);
+        }
+    }
     let (mut lines, mut first, mut worst) = (Vec::new(), None, 0.0_f64);
-    for &count in &counts {
-        let run = one(args, count, tasks, agents).await.with_context(|| format!("with {count} nodes"))?;
-        progress(&format!("{count} node(s): {tasks} tasks in {:.1} s", run.seconds));
-        let sum: f64 = run.node_us.iter().sum();
+    for (&count, runs) in counts.iter().zip(&mut runs) {
+        runs.sort_by(|a, b| a.sum().total_cmp(&b.sum()));
+        let sums: Vec<f64> = runs.iter().map(Run::sum).collect();
+        let run = runs.get(runs.len() / 2).context("a round at least")?;
+        let sum = run.sum();
         let ratio = sum / first.get_or_insert(sum).max(1e-9);
         worst = worst.max(ratio - 1.0);
         let each: Vec<String> = run.node_us.iter().map(|us| format!("{us:.0}")).collect();
@@ -103,10 +126,16 @@ pub(crate) async fn run(args: &ScaleArgs) -> anyhow::Result<()> {
                 run.others_cores
             ),
         );
+        if let ([least, ..], [.., most]) = (&sums[..], &sums[..])
+            && args.repeat > 1
+        {
+            outcome.row("", format!("the median of {} rounds, which took {least:.0} to {most:.0} µs", args.repeat));
+        }
         lines.push(
             json!({"nodes": count, "seconds": run.seconds, "server_cpu_us_each": sum, "per_node_us": run.node_us,
-            "ratio": ratio, "etcd_cpu_us_each": run.etcd_us, "generator_cpu_us_each": run.generator_us,
-            "server_rss_kib": run.rss_kib, "other_programs_cores": run.others_cores}),
+            "server_cpu_us_each_of_rounds": sums, "ratio": ratio, "etcd_cpu_us_each": run.etcd_us,
+            "generator_cpu_us_each": run.generator_us, "server_rss_kib": run.rss_kib,
+            "other_programs_cores": run.others_cores}),
         );
     }
     let is_flat = worst <= FLAT_WITHIN;
