@@ -107,7 +107,7 @@ pub(crate) enum UpError {
     FirstTaskFailed { status: u8, dir: PathBuf },
     #[error("interrupted")]
     Interrupted,
-    #[error("there is no cluster in {}; it has no cluster.json", dir.display())]
+    #[error("there is no cluster in {}; it has no cluster.json; name the directory with --dir, as to `muster up`", dir.display())]
     NothingThere { dir: PathBuf },
 }
 
@@ -196,7 +196,10 @@ impl Cluster {
         let url = urls.join(",");
         let program = std::env::current_exe().map_or("muster".to_owned(), |path| path.display().to_string());
         say(&format!("\nThe cluster runs; its state is in {}.", self.dir.display()));
-        say(&format!("  HTTP API      {url}"));
+        say(&format!("  HTTP API      {}", urls.join(" and ")));
+        if urls.len() > 1 {
+            say(&format!("  for the CLI   export MUSTER_URL={url}"));
+        }
         say(&format!("  try           {program} --url {url} run --cpus 0.1 --mem 32 -- sh -c 'echo hi; sleep 2'"));
         match token {
             // For other machines: this one's resources are declared by the agents that run on it.

@@ -102,7 +102,8 @@ async fn from_view<T: Serialize>(
             Some(value) => json(StatusCode::OK, &value),
             None => fault(
                 StatusCode::NOT_FOUND,
-                "nothing of that id is known here; ended tasks are forgotten after a while",
+                "nothing of that id is known here; `muster tasks`, `agents` and `frameworks` list whole ids with --wide; ended tasks are \
+                 forgotten after a while",
             ),
         },
         Err(reply) => reply,
