@@ -76,11 +76,11 @@ pub(crate) struct Up {
     #[arg(long, default_value = ".muster", value_name = "DIR")]
     pub(crate) dir: PathBuf,
     /// Address of the HTTP API, whose port is kept once the cluster has begun. Default 127.0.0.1:5050
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "IP:PORT", value_parser = address)]
     pub(crate) listen: Option<SocketAddr>,
     /// UDP address for agents, kept likewise. Default: the host of --listen, the port 5 above; 0.0.0.0:5055 lets other
     /// machines join
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "IP:PORT", value_parser = address)]
     pub(crate) quic: Option<SocketAddr>,
     /// Number of agents, fixed when the cluster begins: each declares its part of the machine. Default 1
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
@@ -108,13 +108,13 @@ pub(crate) struct Down {
 #[derive(Debug, Args)]
 pub(crate) struct Run {
     /// Processors, 0.001 at least
-    #[arg(long, default_value_t = 0.1, value_name = "N", value_parser = amount)]
+    #[arg(long, default_value_t = 0.1, value_name = "N", value_parser = amount, allow_negative_numbers = true)]
     pub(crate) cpus: f64,
     /// Memory in MiB
-    #[arg(long, default_value_t = 32.0, value_name = "MIB", value_parser = amount)]
+    #[arg(long, default_value_t = 32.0, value_name = "MIB", value_parser = amount, allow_negative_numbers = true)]
     pub(crate) mem: f64,
     /// Disk in MiB
-    #[arg(long, value_name = "MIB", value_parser = amount)]
+    #[arg(long, value_name = "MIB", value_parser = amount, allow_negative_numbers = true)]
     pub(crate) disk: Option<f64>,
     /// The role whose share is used
     #[arg(long, default_value = "*")]
@@ -244,6 +244,10 @@ fn amount(text: &str) -> Result<f64, String> {
         Ok(_) => Err("must be from 0.001 to 1000000000".to_owned()),
         Err(_) => Err("must be a number".to_owned()),
     }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "must be IP:PORT, such as 127.0.0.1:5050".to_owned())
 }
 
 fn variable(text: &str) -> Result<(String, String), String> {

@@ -83,12 +83,13 @@ impl Table {
     }
 
     fn render(&self, width: usize, is_painted: bool) -> String {
-        let widths = self.widths(width);
+        let columns = self.columns(width);
         let mut out = String::new();
         let head: Vec<Cell> = self.head.iter().map(|&name| Cell::from(name)).collect();
         for row in std::iter::once(&head).chain(&self.rows) {
             let mut line = String::new();
-            for (cell, &width) in row.iter().zip(&widths) {
+            for (cell, column) in row.iter().zip(&columns).filter(|(_, column)| !column.is_left_out) {
+                let width = column.width;
                 let text = fit(cell, width);
                 let padding = width.saturating_sub(text.chars().count()) + GAP;
                 line.push_str(&paint(&text, cell.paint, is_painted));
@@ -100,32 +101,60 @@ impl Table {
         out
     }
 
-    /// The width of each column: as wide as its widest field, the widest ones cut until all fit.
-    fn widths(&self, limit: usize) -> Vec<usize> {
-        let mut widths: Vec<usize> = self.head.iter().map(|name| name.chars().count()).collect();
+    /// How the columns fit a width. What tells least goes first: of ids all but their ends; then the ids of other lists
+    /// that stand behind the first column, from the right; then of every text but states, the longest first.
+    fn columns(&self, limit: usize) -> Vec<Column> {
+        let mut columns: Vec<Column> = self.head.iter().map(|name| Column::of(name)).collect();
         for row in &self.rows {
-            for (width, cell) in widths.iter_mut().zip(row) {
-                *width = (*width).max(cell.text.chars().count());
+            for (column, cell) in columns.iter_mut().zip(row) {
+                column.add(cell);
             }
         }
-        let is_id: Vec<bool> =
-            self.rows.first().map_or_else(Vec::new, |row| row.iter().map(|it| it.cut == Cut::Start).collect());
-        let room = limit.saturating_sub(GAP * widths.len().saturating_sub(1));
-        // Of an id the end is enough to tell it from others; only then something is lost.
-        while widths.iter().sum::<usize>() > room {
-            let ids = widths.iter_mut().zip(&is_id).filter(|(width, is_id)| **is_id && **width > ID_WIDTH_MIN);
-            match ids.map(|(width, _)| width).max() {
-                Some(widest) => *widest -= 1,
-                None => break,
+        let is_too_wide = |columns: &[Column]| {
+            let shown = || columns.iter().filter(|column| !column.is_left_out);
+            shown().map(|column| column.width + GAP).sum::<usize>() > limit.saturating_add(GAP)
+        };
+        let shrink = |may_shrink: &dyn Fn(&Column) -> bool, columns: &mut [Column]| {
+            while is_too_wide(columns) {
+                let wide = columns.iter_mut().filter(|column| !column.is_left_out && may_shrink(column));
+                match wide.max_by_key(|column| column.width) {
+                    Some(widest) => widest.width -= 1,
+                    None => break,
+                }
+            }
+        };
+        shrink(&|column| column.is_id && column.width > ID_WIDTH_MIN, &mut columns);
+        for index in (1..columns.len()).rev() {
+            let is_wide = is_too_wide(&columns);
+            if let Some(column) = columns.get_mut(index).filter(|column| column.is_id && is_wide) {
+                column.is_left_out = true;
             }
         }
-        while widths.iter().sum::<usize>() > room {
-            match widths.iter_mut().max() {
-                Some(widest) if *widest > WIDTH_MIN => *widest -= 1,
-                _ => break,
-            }
-        }
-        widths
+        shrink(&|column| !column.is_state && column.width > column.head.max(WIDTH_MIN), &mut columns);
+        shrink(&|column| column.width > WIDTH_MIN, &mut columns);
+        columns
+    }
+}
+
+/// How one column is shown.
+struct Column {
+    width: usize,
+    head: usize,
+    is_id: bool,
+    is_state: bool,
+    is_left_out: bool,
+}
+
+impl Column {
+    fn of(name: &str) -> Self {
+        let head = name.chars().count();
+        Self { width: head, head, is_id: false, is_state: false, is_left_out: false }
+    }
+
+    fn add(&mut self, cell: &Cell) {
+        self.width = self.width.max(cell.text.chars().count());
+        self.is_id |= cell.cut == Cut::Start;
+        self.is_state |= cell.paint != Paint::Plain;
     }
 }
 
@@ -184,6 +213,31 @@ mod tests {
         let mut table = Table::new(&["ID", "STATE"]);
         table.add(vec![Cell::id("0f761d6f-88a9-4b89-S0"), "lost".into()]);
         assert_eq!(table.render(15, false), "ID        STATE\n…4b89-S0  lost\n");
+    }
+
+    #[test]
+    fn ids_of_other_lists_are_left_out_before_a_state_or_the_own_id_is_cut() {
+        let mut table = Table::new(&["ID", "STATE", "MESSAGE", "AGENT", "FRAMEWORK"]);
+        table.add(vec![
+            "run-1f2e3d4c".into(),
+            Cell::painted("finished", Paint::Good),
+            "it ended by itself".into(),
+            Cell::id("0f761d6f-88a9-4b89-S0"),
+            Cell::id("0f761d6f-88a9-4b89-0001"),
+        ]);
+        for (width, expected) in [
+            (80, &["ID", "STATE", "MESSAGE", "AGENT", "FRAMEWORK"][..]),
+            (60, &["ID", "STATE", "MESSAGE", "AGENT"]),
+            (45, &["ID", "STATE", "MESSAGE"]),
+            (30, &["ID", "STATE", "MESSAGE"]),
+        ] {
+            let text = table.render(width, false);
+            let lines: Vec<&str> = text.lines().collect();
+            assert!(lines.iter().all(|line| line.chars().count() <= width), "{width}: {text}");
+            assert_eq!(lines[0].split_whitespace().collect::<Vec<_>>(), expected, "{width}: {text}");
+            assert!(lines[1].contains(" finished "), "{width}: {text}");
+            assert_eq!(lines[1].contains("run-1f2e3d4c "), width > 30, "{width}: {text}");
+        }
     }
 
     #[test]

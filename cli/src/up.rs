@@ -148,6 +148,7 @@ pub(crate) async fn down(options: &Down) -> Result<(), UpError> {
     let record = Record::read(&dir)?.ok_or_else(nothing)?;
     stop_recorded(&record, if options.keep_tasks { Tasks::Keep } else { Tasks::End }).await?;
     Record::remove(&dir)?;
+    say(&format!("the cluster in {} is stopped; its state stays there", dir.display()));
     Ok(())
 }
 
