@@ -15,6 +15,7 @@ use muster_transport::quic::{CloseCode, Connection, Endpoint, Priority, Tuning};
 use muster_transport::resolve::Resolver;
 use muster_transport::tls::{Authority, AuthorityPin, ClientTls, Identity, IdentityError, PendingIdentity};
 use tokio::time::timeout;
+use tracing::info;
 
 use crate::limits::JOIN_TIMEOUT;
 use crate::work_dir::{WorkDir, replace_file};
@@ -130,6 +131,7 @@ pub async fn join(
         JoinRequest { secret: token.secret.clone(), csr: Arc::from(pending.request_der()), nonce, info: info.clone() };
     let mut reasons = Vec::new();
     for address in addresses {
+        info!(address, "joining");
         match ask(address, &tls, &request).await {
             Ok(JoinReply::Admitted { agent_id, chain, ca }) => {
                 let authority = Authority::from_der(ca.to_vec()).map_err(|_| JoinError::Authority)?;

@@ -1,6 +1,6 @@
 //! What a frame holds many times: ids, roles and other words stand in one list, fences in another, and are meant by number.
 //!
-//! A launch between two nodes takes ten messages which name the same framework, agent and task. So each is written,
+//! A launch between two nodes takes eight messages which name the same framework, agent and task. So each is written,
 //! checked and copied once a frame.
 
 use super::Text;
