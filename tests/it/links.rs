@@ -69,7 +69,9 @@ fn a_bad_link_loses_nothing() {
     let expected: String = (1..=20_000).map(|number| format!("{number}\n")).collect();
     assert_eq!(cluster.file("log", "stdout").unwrap(), expected, "a log arrives whole");
     let counts = relay.counts();
-    assert!(counts.lost.load(Ordering::Relaxed) > 10, "the link was bad: {counts:?}");
+    let (lost, taken) = (counts.lost.load(Ordering::Relaxed), counts.taken.load(Ordering::Relaxed));
+    // One in twenty on average.
+    assert!(lost >= 3 && lost * 100 > taken, "the link was bad: {counts:?}");
     assert_eq!(handshakes(&cluster), 1, "{}", cluster.log("a"));
 }
 
