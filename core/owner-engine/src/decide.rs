@@ -8,7 +8,6 @@ use crate::io::NoteLevel;
 use crate::limits::UNDECIDED_PER_AGENT_MAX;
 use crate::task::TaskKey;
 use crate::unreachable::Loss;
-use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec::Vec;
 use muster_model::fence::Fence;
@@ -129,7 +128,7 @@ impl OwnerEngine {
 
     fn tell_end(&mut self, key: &TaskKey, agent_id: &AgentId, status: Option<TaskStatus>) {
         if let Some(status) = status {
-            self.outbox.home(&key.0, ToHome::Update(Box::new(status)));
+            self.outbox.update(status);
         }
         if let Some(agent) = self.agents.get_mut(agent_id) {
             agent.kills.remove(key);

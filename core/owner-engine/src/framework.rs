@@ -5,7 +5,6 @@ use crate::grant::unused;
 use crate::io::NoteLevel;
 use crate::limits::{REMOVED_SHOWN_MAX, SEQUENCES_REMEMBERED_MAX};
 use crate::task::{Entry, TaskKey};
-use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::sync::Arc;
@@ -148,7 +147,7 @@ impl OwnerEngine {
             let key = (framework_id.clone(), task_id);
             let pending = self.agents.get(&agent_id).and_then(|agent| agent.tasks.get(&key)).map(|e| e.pending.clone());
             if let Some(Some(status)) = pending {
-                self.outbox.home(&framework_id, ToHome::Update(Box::new(status)));
+                self.outbox.update(status);
             }
         }
     }

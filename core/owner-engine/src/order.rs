@@ -12,7 +12,6 @@ use crate::limits::{
     KILLS_REMEMBERED_MAX, ORDER_HOLD, ORDER_WAIT, ORDERS_IN_FLIGHT_MAX, ORDERS_WAITING_MAX, TASKS_PER_AGENT_MAX,
 };
 use crate::task::{Entry, TaskKey};
-use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
@@ -392,7 +391,7 @@ impl OwnerEngine {
         let status = TaskStatus::new(brief.id.clone(), task.id.clone(), state, Source::ControlPlane, now.wall)
             .because(reason, format!("{error}"))
             .on(agent_id.clone());
-        self.outbox.home(&brief.id, ToHome::Update(Box::new(status)));
+        self.outbox.update(status);
         if let Some(agent) = self.agents.get_mut(agent_id) {
             agent.kills.remove(&(brief.id.clone(), task.id.clone()));
         }
@@ -516,7 +515,7 @@ impl OwnerEngine {
             entry.happened(now.wall, message);
             entry.show(status.clone());
             entry.advance(state);
-            self.outbox.home(&key.0, ToHome::Update(Box::new(status)));
+            self.outbox.update(status);
         }
         self.outbox.home(&key.0, ToHome::TaskRemoved { framework_id: key.0.clone(), task_id: key.1.clone() });
         self.shown.complete(entry.view);

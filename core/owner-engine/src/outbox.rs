@@ -1,10 +1,12 @@
 //! What the owner has decided and the shell has not yet fetched, in the order in which it must be performed.
 
 use crate::io::{Note, NoteLevel, Output, SessionId};
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use muster_model::agent_message::ToAgent;
 use muster_model::node_message::{NodeMessage, Target, ToAllocator, ToHome};
+use muster_model::status::TaskStatus;
 use muster_model::{AgentId, FrameworkId};
 
 /// A queue of outputs; the shell empties it after each input, so one input's consequences bound it.
@@ -30,6 +32,12 @@ impl Outbox {
 
     pub(crate) fn home(&mut self, framework_id: &FrameworkId, message: ToHome) {
         self.push(Output::Send { to: Target::HomeOf(framework_id.clone()), message: NodeMessage::ToHome(message) });
+    }
+
+    /// Tells a status to the home of its framework.
+    pub(crate) fn update(&mut self, status: TaskStatus) {
+        let to = Target::HomeOf(status.framework_id.clone());
+        self.push(Output::Send { to, message: NodeMessage::ToHome(ToHome::Update(Box::new(status))) });
     }
 
     pub(crate) fn homes(&mut self, message: ToHome) {

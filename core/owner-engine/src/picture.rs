@@ -10,7 +10,6 @@ use crate::framework::Framework;
 use crate::io::NoteLevel;
 use crate::limits::{ENDING_WAIT, ENDING_WAIT_MAX, TASKS_PER_AGENT_MAX, WRITE_RETRY};
 use crate::task::{Entry, TaskKey};
-use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
@@ -137,7 +136,7 @@ impl OwnerEngine {
             let agent = self.agents.get(agent_id);
             let pending = agent.and_then(|agent| agent.tasks.get(&key)).and_then(|entry| entry.pending.clone());
             if let Some(status) = pending {
-                self.outbox.home(&key.0, ToHome::Update(Box::new(status)));
+                self.outbox.update(status);
             }
         }
         self.plan_ending_look(agent_id, now);
@@ -302,13 +301,13 @@ impl OwnerEngine {
     /// The tasks of an agent that counted as unreachable are there again.
     fn tell_return(&mut self, agent_id: &AgentId, now: Now) {
         let Some(agent) = self.agents.get_mut(agent_id) else { return };
-        for (key, entry) in &mut agent.tasks {
+        for entry in agent.tasks.values_mut() {
             // The end of one that ended meanwhile comes through its stream.
             if !entry.state().is_terminal() {
                 entry.happened(now.wall, "its agent came back");
                 let message = "Unreachable agent re-reregistered";
                 let status = entry.retold(Reason::AgentReregistered, message, now.wall);
-                self.outbox.home(&key.0, ToHome::Update(Box::new(status)));
+                self.outbox.update(status);
             }
         }
         for view in self.shown.take_all_lost_on(agent_id) {

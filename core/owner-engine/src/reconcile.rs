@@ -26,7 +26,7 @@ impl OwnerEngine {
             let entry = self.agents.get(&agent_id).and_then(|agent| agent.tasks.get(&key));
             let status = entry.map(|entry| entry.retold(Reason::Reconciliation, LATEST, now.wall));
             if let Some(status) = status {
-                self.outbox.home(framework_id, ToHome::Update(Box::new(status)));
+                self.outbox.update(status);
             }
         }
     }

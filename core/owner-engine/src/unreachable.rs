@@ -9,7 +9,6 @@ use crate::io::{NoteLevel, Output};
 use crate::limits::{MASS_LOSS_MIN, MASS_LOSS_SHARE, WRITE_RETRY, WRITE_RETRY_MAX, WRITES_IN_FLIGHT_MAX};
 use crate::session::SessionRefusal;
 use crate::task::{Entry, TaskKey};
-use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::sync::Arc;
@@ -309,7 +308,7 @@ impl OwnerEngine {
             entry.happened(now.wall, status.message.clone().unwrap_or_default());
             entry.show(status.clone());
             Arc::make_mut(&mut entry.view).state = status.state;
-            self.outbox.home(&key.0, ToHome::Update(Box::new(status)));
+            self.outbox.update(status);
         }
         self.outbox.home(&key.0, ToHome::TaskRemoved { framework_id: key.0.clone(), task_id: key.1.clone() });
         let view: Arc<TaskView> = entry.view;

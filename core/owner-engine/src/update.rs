@@ -6,7 +6,6 @@
 use crate::engine::OwnerEngine;
 use crate::io::NoteLevel;
 use crate::task::TaskKey;
-use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -62,7 +61,7 @@ impl OwnerEngine {
         }
         let Some(entry) = agent.tasks.get_mut(&key) else {
             // The framework must acknowledge it, so that the agent can let go of it.
-            self.outbox.home(&key.0, ToHome::Update(Box::new(status)));
+            self.outbox.update(status);
             if !latest.is_terminal() {
                 agent.want_picture(&mut self.outbox);
             }
@@ -93,7 +92,7 @@ impl OwnerEngine {
                 self.free(&key, agent_id);
             }
         }
-        self.outbox.home(&key.0, ToHome::Update(Box::new(status)));
+        self.outbox.update(status);
     }
 
     pub(crate) fn acknowledge(&mut self, key: TaskKey, fence: Fence, agent_id: &AgentId, uuid: Uuid, now: Now) {
