@@ -102,10 +102,7 @@ impl Cluster {
 
     /// The same for a grant whose scalars are known.
     pub(crate) fn charge_amounts(&mut self, client: u32, amounts: &[Amount]) {
-        if let Some(row) = self.clients[client as usize].as_mut() {
-            row.refs += 1;
-            self.tree.charge(row.node, amounts, true);
-        }
+        self.hold_amounts(client, amounts, true, true);
     }
 
     /// Lets a grant's resources go free; the row stays if it is to become void.
@@ -178,11 +175,15 @@ impl Cluster {
 
     fn hold(&mut self, client: u32, resources: &Resources, is_new: bool, is_allocation: bool) {
         let amounts = self.scratch_amounts(resources);
+        self.hold_amounts(client, &amounts, is_new, is_allocation);
+        self.scratch = amounts;
+    }
+
+    fn hold_amounts(&mut self, client: u32, amounts: &[Amount], is_new: bool, is_allocation: bool) {
         if let Some(row) = self.clients[client as usize].as_mut() {
             row.refs += u32::from(is_new);
-            self.tree.charge(row.node, &amounts, is_allocation);
+            self.tree.charge(row.node, amounts, is_allocation);
         }
-        self.scratch = amounts;
     }
 
     fn release(&mut self, client: u32, resources: &Resources, is_last: bool) {
