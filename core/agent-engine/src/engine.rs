@@ -263,7 +263,7 @@ impl AgentEngine {
         status.uuid = Some(uuid);
         status.message = status.message.map(|text| Arc::from(cut(&text)));
         status.agent_id = Some(self.identity.agent_id.clone());
-        status.executor_id = ExecutorId::parse(task.task.id.as_str()).ok();
+        status.executor_id = Some(ExecutorId::from(&task.task.id));
         status.container = Some(ContainerStatus {
             container_id: task.container_id.clone(),
             ip_addresses: alloc::vec![self.info.ip.clone()],

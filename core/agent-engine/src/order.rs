@@ -224,7 +224,7 @@ impl AgentEngine {
         TaskStatus {
             uuid: Some(self.new_uuid()),
             agent_id: Some(self.identity.agent_id.clone()),
-            executor_id: ExecutorId::parse(task_id.as_str()).ok(),
+            executor_id: Some(ExecutorId::from(&task_id)),
             container: Some(ContainerStatus {
                 container_id: here.container_id.clone(),
                 ip_addresses: alloc::vec![self.info.ip.clone()],

@@ -220,7 +220,7 @@ impl HomeEngine {
         let Some(stream_id) = stream_id else {
             return Err(Answer::Bad("All non-subscribe calls should include the 'Mesos-Stream-Id' header".into()));
         };
-        if format!("{current}") != stream_id {
+        if current.text() != *stream_id.as_bytes() {
             return Err(Answer::Bad(Arc::from(format!(
                 "The stream ID '{stream_id}' included in this request didn't match the stream ID currently \
                  associated with framework ID {id}"

@@ -47,11 +47,13 @@ fn check_id(kind: &'static str, text: &str) -> Result<(), IdError> {
     if text == "." || text == ".." {
         return refused("'.' and '..' are not allowed");
     }
-    if text.bytes().any(|b| b < 0x20 || b == 0x7f) {
-        return refused("control characters are not allowed");
-    }
-    if text.contains(['/', '\\']) {
-        return refused("'/' and '\\' are not allowed");
+    let is_control = |b: u8| b < 0x20 || b == 0x7f;
+    // One pass without branches for the many good ones.
+    if text.bytes().fold(false, |bad, b| bad | is_control(b) | (b == b'/') | (b == b'\\')) {
+        return match text.bytes().any(is_control) {
+            true => refused("control characters are not allowed"),
+            false => refused("'/' and '\\' are not allowed"),
+        };
     }
     Ok(())
 }
@@ -119,6 +121,13 @@ text_id!(
     /// An executor, unique for its framework on its agent. A command task's executor id is its task id.
     ExecutorId, "executor id"
 );
+impl From<&TaskId> for ExecutorId {
+    /// The executor of a command task.
+    fn from(task_id: &TaskId) -> Self {
+        Self(Arc::clone(&task_id.0))
+    }
+}
+
 text_id!(
     /// A framework: `<cluster id>-<number>`, or chosen by the framework itself.
     FrameworkId, "framework id"
@@ -202,17 +211,29 @@ impl Uuid {
         }
         Some(Self(bytes))
     }
+
+    /// The text form: 36 characters of ASCII, lower case.
+    pub fn text(&self) -> [u8; 36] {
+        let digit = |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'a' - 10 + nibble };
+        let mut text = [b'-'; 36];
+        let mut places = text.iter_mut();
+        for (index, byte) in self.0.iter().enumerate() {
+            if matches!(index, 4 | 6 | 8 | 10) {
+                places.next();
+            }
+            for nibble in [byte >> 4, byte & 0xf] {
+                if let Some(place) = places.next() {
+                    *place = digit(nibble);
+                }
+            }
+        }
+        text
+    }
 }
 
 impl fmt::Display for Uuid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, byte) in self.0.iter().enumerate() {
-            if matches!(index, 4 | 6 | 8 | 10) {
-                f.write_str("-")?;
-            }
-            write!(f, "{byte:02x}")?;
-        }
-        Ok(())
+        f.write_str(core::str::from_utf8(&self.text()).unwrap_or_default())
     }
 }
 
@@ -405,6 +426,8 @@ mod tests {
     fn uuids_read_back_what_they_print() {
         let id = Uuid::from_random([0xab; 16]);
         assert_eq!(Uuid::parse(&format!("{id}")), Some(id));
+        let id = Uuid([0x00, 0x19, 0x2a, 0x3f, 0x90, 0xa9, 0xf0, 0x0f, 8, 9, 10, 11, 12, 13, 14, 0xff]);
+        assert_eq!(format!("{id}"), "00192a3f-90a9-f00f-0809-0a0b0c0d0eff");
         assert_eq!(Uuid::parse("abababab-abab-4bab-abab-ababababab"), None);
         assert_eq!(Uuid::parse("gbababab-abab-4bab-abab-abababababab"), None);
     }

@@ -1,6 +1,7 @@
 //! The shapes of version 1: mirrors of the model's values with nothing but numbers, texts and lists in them.
 //!
-//! Ids, roles, fences and words that come again and again are meant by their number in the frame's list, see [`name`]. A
+//! Ids, roles, fences and words that come again and again are meant by their number in the frame's list, see [`name`]; ids of
+//! tasks and containers, which hardly come twice in a frame, stand where they are meant. A
 //! shape borrows its other texts and blobs from the value that it stands for, for the time of writing; what is read has no
 //! use for the lifetime. A shape that was released never changes: what must differ goes to `v2` beside it, and nodes of
 //! both versions speak the newest that both know. Variants of an enum may be added at its end only, and none that is
@@ -162,7 +163,31 @@ macro_rules! mirror_name {
     )* };
 }
 
-pub(crate) use {mirror_enum, mirror_name, mirror_number, mirror_struct};
+/// Mirrors an id that hardly comes twice in a frame: its text stands where it is meant; the model checks it.
+macro_rules! mirror_rare_name {
+    ($($name:ident, $archived:ident = $model:path;)*) => { $(
+        #[derive(rkyv::Archive, rkyv::Serialize)]
+        pub(crate) struct $name<'m>($crate::v1::Text<'m>);
+
+        impl<'m> $crate::v1::Mirror<'m> for $name<'m> {
+            type Model = $model;
+
+            fn to_wire(value: &'m Self::Model, _: &mut $crate::v1::name::Writing<'m>) -> Self {
+                Self($crate::v1::Text(value.as_str()))
+            }
+
+            fn from_wire(
+                archived: &Self::Archived,
+                _: &$crate::v1::name::Reading<'_>,
+            ) -> Result<Self::Model, $crate::WireError> {
+                use $model as Model;
+                Ok(Model::parse(archived.0.as_str())?)
+            }
+        }
+    )* };
+}
+
+pub(crate) use {mirror_enum, mirror_name, mirror_number, mirror_rare_name, mirror_struct};
 
 macro_rules! mirror_native {
     ($($ty:ty, $archived:ty;)*) => { $(

@@ -1,13 +1,13 @@
 //! What a frame holds many times: ids, roles and other words stand in one list, fences in another, and are meant by number.
 //!
-//! A launch between two nodes takes eight messages which name the same framework, agent and task. So each is written,
-//! checked and copied once a frame.
+//! A launch between two nodes takes eight messages which name the same framework and agent. So each is written, checked and
+//! copied once a frame.
 
 use super::Text;
 use crate::WireError;
 use hashbrown::HashMap;
 use muster_model::fence::Fence;
-use muster_model::{AgentId, ContainerId, ExecutorId, FrameworkId, IdText, NodeId, Role, TaskId};
+use muster_model::{AgentId, FrameworkId, IdText, NodeId, Role};
 use rkyv::rend::u64_le;
 use rkyv::string::ArchivedString;
 use rkyv::tuple::ArchivedTuple3;
@@ -29,11 +29,17 @@ pub(crate) struct Framed<'m, W> {
     pub(crate) value: W,
 }
 
+/// Words that are found without a hash, by where they lie: the messages of a turn share their frameworks' and agents' ids.
+/// A power of two.
+const NEAR_WORDS: usize = 64;
+
 /// The lists of a frame that is being written.
 pub(crate) struct Writing<'m> {
     names: Names<'m>,
     words: HashMap<&'m str, u32>,
+    near: [(&'m str, u32); NEAR_WORDS],
     fences: HashMap<Fence, u32>,
+    last_fence: Option<(Fence, u32)>,
 }
 
 impl<'m> Writing<'m> {
@@ -42,19 +48,40 @@ impl<'m> Writing<'m> {
         Self {
             names: Names { words: Vec::with_capacity(words), fences: Vec::new() },
             words: HashMap::with_capacity(words),
+            near: [("", 0); NEAR_WORDS],
             fences: HashMap::new(),
+            last_fence: None,
         }
     }
 
     /// The number of a word, which is listed when it is new.
     pub(crate) fn word(&mut self, word: &'m str) -> u32 {
-        *self.words.entry(word).or_insert_with(|| add(&mut self.names.words, Text(word)))
+        // Heap blocks lie at multiples of 16.
+        let place = (word.as_ptr().addr() >> 4) % NEAR_WORDS;
+        if let Some((near, number)) = self.near.get(place)
+            && std::ptr::eq(*near, word)
+        {
+            return *number;
+        }
+        let number = *self.words.entry(word).or_insert_with(|| add(&mut self.names.words, Text(word)));
+        if let Some(near) = self.near.get_mut(place) {
+            *near = (word, number);
+        }
+        number
     }
 
     /// The same for a fence.
     pub(crate) fn fence(&mut self, fence: Fence) -> u32 {
+        if let Some((last, number)) = self.last_fence
+            && last == fence
+        {
+            return number;
+        }
         let Fence { generation, epoch, incarnation } = fence;
-        *self.fences.entry(fence).or_insert_with(|| add(&mut self.names.fences, (generation, epoch, incarnation)))
+        let row = (generation, epoch, incarnation);
+        let number = *self.fences.entry(fence).or_insert_with(|| add(&mut self.names.fences, row));
+        self.last_fence = Some((fence, number));
+        number
     }
 
     /// The lists, for the frame.
@@ -149,7 +176,7 @@ macro_rules! id_names {
     )* };
 }
 
-id_names!(AgentId, ContainerId, ExecutorId, FrameworkId, NodeId, TaskId);
+id_names!(AgentId, FrameworkId, NodeId);
 
 #[cfg(test)]
 mod tests {

@@ -2,18 +2,23 @@
 
 use super::name::{Reading, Writing};
 use super::resource::{Attribute, ResourceName, Resources};
-use super::{Blob, Map, Mirror, Set, Shared, Text, mirror_enum, mirror_name, mirror_number, mirror_struct};
+use super::{
+    Blob, Map, Mirror, Set, Shared, Text, mirror_enum, mirror_name, mirror_number, mirror_rare_name, mirror_struct,
+};
 use crate::WireError;
 use rkyv::{Archive, Serialize};
 
 mirror_name! {
     AgentId, ArchivedAgentId = muster_model::AgentId;
-    ContainerId, ArchivedContainerId = muster_model::ContainerId;
-    ExecutorId, ArchivedExecutorId = muster_model::ExecutorId;
     FrameworkId, ArchivedFrameworkId = muster_model::FrameworkId;
     NodeId, ArchivedNodeId = muster_model::NodeId;
-    TaskId, ArchivedTaskId = muster_model::TaskId;
     Role, ArchivedRole = muster_model::Role;
+}
+
+mirror_rare_name! {
+    ContainerId, ArchivedContainerId = muster_model::ContainerId;
+    ExecutorId, ArchivedExecutorId = muster_model::ExecutorId;
+    TaskId, ArchivedTaskId = muster_model::TaskId;
 }
 
 mirror_number! {
@@ -125,7 +130,7 @@ mirror_struct!(Command<'m>, ArchivedCommand = muster_model::task::Command {
 });
 
 mirror_struct!(Task<'m>, ArchivedTask = muster_model::task::Task {
-    id: TaskId,
+    id: TaskId<'m>,
     name: Text<'m>,
     framework_id: FrameworkId,
     agent_id: AgentId,

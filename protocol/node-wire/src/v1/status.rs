@@ -43,21 +43,43 @@ mirror_enum!(
 
 mirror_enum!(Exit, ArchivedExit = muster_model::status::Exit { Code(code: u8), Signal(signal: u8) });
 
-mirror_struct!(ContainerStatus, ArchivedContainerStatus = muster_model::status::ContainerStatus {
-    container_id: ContainerId,
+mirror_struct!(ContainerStatus<'m>, ArchivedContainerStatus = muster_model::status::ContainerStatus {
+    container_id: ContainerId<'m>,
     ip_addresses: Vec<Word>,
     executor_pid: Option<u32>,
 });
+
+/// A status's executor: a command task's has the task's id, which is not said twice.
+#[derive(Archive, Serialize)]
+pub(crate) enum Executor<'m> {
+    None,
+    OfCommand,
+    Other(ExecutorId<'m>),
+}
+
+impl<'m> Executor<'m> {
+    fn to_wire(
+        id: Option<&'m muster_model::ExecutorId>,
+        task_id: &muster_model::TaskId,
+        names: &mut Writing<'m>,
+    ) -> Self {
+        match id {
+            None => Self::None,
+            Some(id) if id.as_str() == task_id.as_str() => Self::OfCommand,
+            Some(id) => Self::Other(Mirror::to_wire(id, names)),
+        }
+    }
+}
 
 /// A status. What most of them lack stands apart, so that the many small ones stay small.
 #[derive(Archive, Serialize)]
 pub(crate) struct TaskStatus<'m> {
     at: WallTime,
     framework_id: FrameworkId,
-    task_id: TaskId,
+    task_id: TaskId<'m>,
     agent_id: Option<AgentId>,
-    executor_id: Option<ExecutorId>,
-    container: Option<Apart<ContainerStatus>>,
+    executor: Executor<'m>,
+    container: Option<Apart<ContainerStatus<'m>>>,
     details: Option<Apart<Details<'m>>>,
     uuid: Option<Uuid>,
     state: TaskState,
@@ -126,7 +148,7 @@ impl<'m> Mirror<'m> for TaskStatus<'m> {
             framework_id: Mirror::to_wire(framework_id, names),
             task_id: Mirror::to_wire(task_id, names),
             agent_id: Mirror::to_wire(agent_id, names),
-            executor_id: Mirror::to_wire(executor_id, names),
+            executor: Executor::to_wire(executor_id.as_ref(), task_id, names),
             container: Mirror::to_wire(container, names),
             details,
             uuid: Mirror::to_wire(uuid, names),
@@ -144,7 +166,11 @@ impl<'m> Mirror<'m> for TaskStatus<'m> {
             WallTime::from_wire(&archived.at, names)?,
         );
         status.agent_id = Option::<AgentId>::from_wire(&archived.agent_id, names)?;
-        status.executor_id = Option::<ExecutorId>::from_wire(&archived.executor_id, names)?;
+        status.executor_id = match &archived.executor {
+            ArchivedExecutor::None => None,
+            ArchivedExecutor::OfCommand => Some((&status.task_id).into()),
+            ArchivedExecutor::Other(id) => Some(ExecutorId::from_wire(id, names)?),
+        };
         status.container = Option::<Apart<ContainerStatus>>::from_wire(&archived.container, names)?;
         status.uuid = Option::<Uuid>::from_wire(&archived.uuid, names)?;
         if let Some(details) = archived.details.as_ref() {

@@ -35,17 +35,17 @@ mirror_enum!(Presence, ArchivedPresence = muster_model::view::Presence {
 });
 
 mirror_struct!(
-    ContainerUse,
+    ContainerUse<'m>,
     ArchivedContainerUse = muster_model::agent_message::ContainerUse {
         framework_id: FrameworkId,
-        task_id: TaskId,
+        task_id: TaskId<'m>,
         cpu_us: u64,
         mem_bytes: u64,
         processes: u32,
     }
 );
 
-mirror_struct!(Report, ArchivedReport = muster_model::agent_message::Report {
+mirror_struct!(Report<'m>, ArchivedReport = muster_model::agent_message::Report {
     sequence: u64,
     cpu_busy_ms: u64,
     mem_used_kib: u64,
@@ -54,7 +54,7 @@ mirror_struct!(Report, ArchivedReport = muster_model::agent_message::Report {
     load_milli: u64,
     cpu_pressure_milli: u64,
     mem_pressure_milli: u64,
-    containers: Vec<ContainerUse>,
+    containers: Vec<ContainerUse<'m>>,
 });
 
 /// An agent without its tasks, which follow in parts of their own.
@@ -72,7 +72,7 @@ pub(crate) struct AgentView<'m> {
     reregistered: Option<WallTime>,
     used: Map<(FrameworkId, Role), Resources<'m>>,
     offered: Map<OfferId, (FrameworkId, Role, Resources<'m>)>,
-    report: Option<(WallTime, Shared<Report>)>,
+    report: Option<(WallTime, Shared<Report<'m>>)>,
 }
 
 impl<'m> Mirror<'m> for AgentView<'m> {
