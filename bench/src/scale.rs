@@ -1,8 +1,9 @@
 //! `scale`: the same launches on 1, 2 and 4 control-plane nodes, and what one launch costs them together.
 //!
-//! All nodes share this machine's processors, so it is the processor time of a launch that must not grow, not the rate.
+//! All nodes share this machine's processors, so it is the processor time of a launch that must not grow, not the rate. Each
+//! has as many threads as `muster up --nodes N` gives it: its share of the processors.
 
-use std::{path::PathBuf, time::Duration};
+use std::{num::NonZero, path::PathBuf, time::Duration};
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -47,6 +48,9 @@ pub(crate) struct ScaleArgs {
     /// The control plane's allocation interval in milliseconds
     #[arg(long, default_value_t = 100)]
     allocation_interval_ms: u64,
+    /// Worker threads of each node; default: its share of the processors, at least one
+    #[arg(long)]
+    worker_threads: Option<usize>,
     /// A size that takes seconds, to prove that it works: 1 and 2 nodes
     #[arg(long)]
     small: bool,
@@ -150,11 +154,18 @@ pub(crate) async fn run(args: &ScaleArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn share_of_processors(nodes: usize) -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    (processors / nodes).max(1)
+}
+
 async fn one(args: &ScaleArgs, count: usize, tasks: usize, agents: usize) -> anyhow::Result<Run> {
     let dir = TempDir::make(args.dir.as_deref(), &format!("scale-{count}"))?;
     let binary = args.control_plane.clone().map_or_else(|| beside("muster-control-plane"), Ok)?;
     let interval = args.allocation_interval_ms.to_string();
-    let nodes = Nodes::start(&binary, dir.path(), count, &["--allocation-interval-ms", &interval]).await?;
+    let threads = args.worker_threads.unwrap_or_else(|| share_of_processors(count)).to_string();
+    let node_flags = ["--allocation-interval-ms", &interval, "--worker-threads", &threads];
+    let nodes = Nodes::start(&binary, dir.path(), count, &node_flags).await?;
     let settings = Settings {
         agents,
         first: 0,

@@ -80,6 +80,8 @@ pub(crate) struct Shared<'a> {
     pub(crate) store: &'a str,
     /// Where it answers probes, if not one port above the one for agents.
     pub(crate) probe: Option<SocketAddr>,
+    /// Its share of the machine's processors.
+    pub(crate) threads: usize,
 }
 
 impl Plan {
@@ -101,8 +103,9 @@ impl Plan {
             "--data-dir".into(),
             dir.join("data").into(),
         ];
-        if let Some(Shared { name, store, probe }) = shared {
+        if let Some(Shared { name, store, probe, threads }) = shared {
             arguments.extend(["--node-name", name, "--store", store].map(OsString::from));
+            arguments.extend(["--worker-threads".into(), threads.to_string().into()]);
             if let Some(probe) = probe {
                 arguments.extend(["--probe".into(), probe.to_string().into()]);
             }

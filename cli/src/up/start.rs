@@ -3,6 +3,7 @@
 use std::{
     fs, io,
     net::SocketAddr,
+    num::NonZero,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
@@ -110,7 +111,9 @@ impl Cluster {
         let advertised = addresses::advertised(quic);
         // Where ports are free ones, the one above is as likely as any to be taken: the node finds its own.
         let probe = (settings.quic.unwrap_or(settings.listen()).port() == 0).then(|| SocketAddr::new(quic.ip(), 0));
-        let shared = store.map(|store| Shared { name: &name, store, probe });
+        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let threads = (processors / usize::from(settings.nodes).max(1)).max(1);
+        let shared = store.map(|store| Shared { name: &name, store, probe, threads });
         let started = Plan::control_plane(&dir, listen, quic, advertised, shared);
         // From now on agents and clients may know them.
         settings.keep(index, Addresses { listen, quic });

@@ -4,6 +4,7 @@ use clap::Parser;
 use muster_store::Location;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 /// The control plane of Muster: one binary, every node can play every part.
@@ -53,6 +54,10 @@ pub struct Flags {
     /// How often agents report use, in milliseconds, 100 to 600000. Default 10000.
     #[arg(long, env = "MUSTER_REPORT_INTERVAL_MS")]
     pub report_interval_ms: Option<u64>,
+    /// Threads that serve connections, 1 to 1024. Default: one for each processor. Where several nodes share a machine, each
+    /// works with less effort on its share of the processors.
+    #[arg(long, env = "MUSTER_WORKER_THREADS")]
+    pub worker_threads: Option<u64>,
     /// What is logged: error, warn, info, debug or trace. Default info.
     #[arg(long, env = "MUSTER_LOG")]
     pub log: Option<String>,
@@ -78,6 +83,7 @@ struct File {
     offer_timeout_ms: Option<u64>,
     agent_timeout_ms: Option<u64>,
     report_interval_ms: Option<u64>,
+    worker_threads: Option<u64>,
     log: Option<String>,
 }
 
@@ -111,6 +117,8 @@ pub struct Config {
     pub agent_timeout_ms: u64,
     /// How often agents report use.
     pub report_interval_ms: u64,
+    /// Threads that serve connections.
+    pub worker_threads: usize,
     /// What is logged.
     pub log: String,
 }
@@ -156,6 +164,8 @@ impl Config {
         let offer = ranged("offer_timeout_ms", flags.offer_timeout_ms.or(file.offer_timeout_ms), 1000, 3_600_000);
         let agent = ranged("agent_timeout_ms", flags.agent_timeout_ms.or(file.agent_timeout_ms), 1000, 3_600_000);
         let report = ranged("report_interval_ms", flags.report_interval_ms.or(file.report_interval_ms), 100, 600_000);
+        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let threads = ranged("worker_threads", flags.worker_threads.or(file.worker_threads), 1, 1024);
         let log = flags.log.or(file.log).unwrap_or_else(|| "info".to_owned());
         if log.parse::<tracing::level_filters::LevelFilter>().is_err() {
             faults.push(format!("log: '{log}' is none of error, warn, info, debug, trace, off"));
@@ -186,6 +196,7 @@ impl Config {
             offer_timeout_ms: offer,
             agent_timeout_ms: agent.unwrap_or(75_000),
             report_interval_ms: report.unwrap_or(10_000),
+            worker_threads: threads.and_then(|threads| usize::try_from(threads).ok()).unwrap_or(processors),
             log,
         })
     }
@@ -218,13 +229,14 @@ mod tests {
         let flags = Flags {
             listen: Some("nonsense".into()),
             allocation_interval_ms: Some(1),
+            worker_threads: Some(0),
             log: Some("loud".into()),
             store: Some("etcd://nowhere".into()),
             config: Some("/nonexistent/muster.toml".into()),
             ..Flags::default()
         };
         let faults = Config::from_flags(flags).unwrap_err().faults;
-        for key in ["listen:", "allocation_interval_ms:", "log:", "config:", "store:"] {
+        for key in ["listen:", "allocation_interval_ms:", "worker_threads:", "log:", "config:", "store:"] {
             assert!(faults.iter().any(|fault| fault.starts_with(key)), "no fault for {key} in {faults:?}");
         }
     }
