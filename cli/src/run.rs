@@ -71,7 +71,8 @@ pub(crate) async fn run(api: &Api, options: &Run) -> Result<u8, RunError> {
     let session = Session::open(api, calls::framework(options, &user)).await?;
     say(&format!("framework {} at {}", session.framework_id, api.url()));
     let task_id = format!("run-{}", random_text()?);
-    let mut run = Running { api, options, session, task_id, task: None, state: None, unknown_since: None };
+    let mut run =
+        Running { api, options, session, task_id, task: None, state: None, message: None, unknown_since: None };
     let ended = run.live(&mut interrupts).await;
     if let Err(RunError::Session(error @ SessionError::Unreachable { .. })) = &ended {
         say(&crate::chain(error));
@@ -91,6 +92,8 @@ struct Running<'a> {
     /// The offer that was accepted for it, and where its output is read.
     task: Option<(Offer, Source)>,
     state: Option<TaskState>,
+    /// What its last status says beside the state.
+    message: Option<String>,
     unknown_since: Option<Instant>,
 }
 
@@ -137,11 +140,11 @@ impl Running<'_> {
                 () = interrupts.next() => say("interrupted: the output is not complete"),
             }
         }
+        let status = ending::status(last, facts.as_ref());
+        say(&ending::summary(last, status, self.message.as_deref()));
         if last == TaskState::TaskUnreachable {
             say(ending::FRAMEWORK_ENDS);
         }
-        let status = ending::status(last, facts.as_ref());
-        say(&format!("{}, exit status {status}", phrase(last)));
         Ok(status)
     }
 
@@ -281,12 +284,18 @@ impl Running<'_> {
             return is_over.then_some(TaskState::TaskLost);
         }
         self.unknown_since = None;
+        let message = status.message.as_deref().filter(|message| !message.is_empty());
+        if ending::is_end(state) {
+            // Told once, with the exit status, when all of the output is here.
+            self.message = message.map(str::to_owned);
+            return Some(state);
+        }
         if self.state != Some(state) {
             self.state = Some(state);
-            let message = status.message.as_deref().filter(|message| !message.is_empty());
-            say(&format!("{}{}", phrase(state), message.map(|message| format!(": {message}")).unwrap_or_default()));
+            let message = message.map(|message| format!(": {message}")).unwrap_or_default();
+            say(&format!("{}{message}", ending::phrase(state)));
         }
-        ending::is_end(state).then_some(state)
+        None
     }
 
     async fn kill(&mut self) {
@@ -367,11 +376,6 @@ async fn print(api: &Api, source: Source, end: watch::Receiver<End>) {
 
 fn is_lost(state: TaskState) -> bool {
     ending::status(state, None) == ending::LOST
-}
-
-/// `TASK_RUNNING` for people: `running`.
-fn phrase(state: TaskState) -> String {
-    state.as_str_name().trim_start_matches("TASK_").to_lowercase().replace('_', " ")
 }
 
 fn random_text() -> Result<String, RunError> {

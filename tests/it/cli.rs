@@ -41,6 +41,12 @@ fn run_returns_the_tasks_status_and_output() {
     for word in ["offer ", "agent ", "running", "finished"] {
         assert!(said.contains(word), "`{word}` is missing in:\n{said}");
     }
+    for (command, end) in [("true", "\nfinished, exit status 0\n"), ("exit 3", "\nfailed, exit status 3\n")] {
+        let said = text(&run(&cluster, command).stderr);
+        assert!(said.ends_with(end), "case: {command}: {said}");
+        let word = end.trim_start().split(',').next().unwrap();
+        assert_eq!(said.matches(word).count(), 1, "the end is told once, case: {command}: {said}");
+    }
 }
 
 #[test]

@@ -60,9 +60,55 @@ pub(super) fn status(state: TaskState, facts: Option<&Task>) -> u8 {
     }
 }
 
+/// `TASK_RUNNING` for people: `running`.
+pub(super) fn phrase(state: TaskState) -> String {
+    state.as_str_name().trim_start_matches("TASK_").to_lowercase().replace('_', " ")
+}
+
+/// The one line that tells a task's end: its state, the exit status, and what else is known of it.
+pub(super) fn summary(state: TaskState, status: u8, message: Option<&str>) -> String {
+    // "Command exited with status 3" says the status again.
+    let told = format!("Command exited with status {status}");
+    let message = message.filter(|message| *message != told).map(|message| format!(": {message}"));
+    format!("{}, exit status {status}{}", phrase(state), message.unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_end_is_told_in_one_line() {
+        for (name, state, status, message, expected) in [
+            ("success", TaskState::TaskFinished, 0, "Command exited with status 0", "finished, exit status 0"),
+            ("failure", TaskState::TaskFailed, 3, "Command exited with status 3", "failed, exit status 3"),
+            (
+                "signal",
+                TaskState::TaskFailed,
+                137,
+                "Command terminated with signal Killed",
+                "failed, exit status 137: Command terminated with signal Killed",
+            ),
+            (
+                "could not start",
+                TaskState::TaskFailed,
+                OWN_ERROR,
+                "no such program",
+                "failed, exit status 125: no such program",
+            ),
+            (
+                "another status than the command's",
+                TaskState::TaskFailed,
+                OWN_ERROR,
+                "Command exited with status 3",
+                "failed, exit status 125: Command exited with status 3",
+            ),
+            ("several words", TaskState::TaskGoneByOperator, LOST, "", "gone by operator, exit status 124"),
+        ] {
+            let message = Some(message).filter(|message| !message.is_empty());
+            assert_eq!(summary(state, status, message), expected, "case: {name}");
+        }
+    }
 
     fn facts(exit_status: Option<u8>, exit_signal: Option<u8>) -> Task {
         let empty = serde_json::json!({"id": "", "name": "", "framework_id": "", "agent_id": "", "role": "", "state": "",
