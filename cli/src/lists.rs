@@ -1,7 +1,7 @@
 //! The lists: agents, frameworks, nodes, offers, roles, shards, tasks, tokens.
 
 use muster_http_api::muster_v1::{
-    Agents, Amount, Amounts, Frameworks, Nodes, Offers, Roles, Shards, Tasks, Token, Tokens,
+    Agents, Amount, Amounts, Frameworks, Nodes, Offers, Roles, Shards, Task, Tasks, Token, Tokens,
 };
 use serde_json::Value;
 
@@ -9,9 +9,11 @@ use crate::{
     api::{Api, ApiError},
     arguments::{List, Output},
     endpoints,
+    logs::is_over,
     moment::ago,
     say,
     table::{Cell, Paint, Table},
+    words::spoken,
 };
 
 /// What can be listed.
@@ -181,18 +183,13 @@ fn offers(list: &Offers) -> Table {
 
 fn tasks(list: &Tasks, is_wide: bool) -> Table {
     let narrow = ["ID", "NAME", "STATE", "EXIT", "CPUS", "MEM MIB", "SINCE", "AGENT", "FRAMEWORK"];
-    let mut table = Table::new(&if is_wide { [&narrow[..], &["HOST"]].concat() } else { narrow.to_vec() });
+    let mut table = Table::new(&if is_wide { [&narrow[..], &["HOST", "WHY"]].concat() } else { narrow.to_vec() });
     for task in &list.tasks {
-        let exit = match (task.exit_status, task.exit_signal) {
-            (Some(status), _) => status.to_string(),
-            (None, Some(signal)) => format!("signal {signal}"),
-            (None, None) => String::new(),
-        };
         let mut row: Vec<Cell> = vec![
             task.id.as_str().into(),
             task.name.as_str().into(),
             painted_state(&task.state.trim_start_matches("TASK_").to_lowercase()),
-            exit.into(),
+            exit(task).into(),
             amount(&task.resources, "cpus").into(),
             amount(&task.resources, "mem").into(),
             task.statuses.last().map(|status| ago(status.at)).unwrap_or_default().into(),
@@ -200,11 +197,26 @@ fn tasks(list: &Tasks, is_wide: bool) -> Table {
             Cell::id(&task.framework_id),
         ];
         if is_wide {
-            row.push(task.hostname.as_deref().unwrap_or_default().into());
+            let why = task.message.clone().or_else(|| reason(task)).unwrap_or_default();
+            row.extend([task.hostname.as_deref().unwrap_or_default().into(), why.into()]);
         }
         table.add(row);
     }
     table
+}
+
+/// How its process ended; of a task that ended without one (it could not be started, or was lost) the reason.
+fn exit(task: &Task) -> String {
+    match (task.exit_status, task.exit_signal) {
+        (Some(status), _) => status.to_string(),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) if is_over(task) => reason(task).unwrap_or_else(|| "-".to_owned()),
+        (None, None) => String::new(),
+    }
+}
+
+fn reason(task: &Task) -> Option<String> {
+    task.reason.as_deref().map(|reason| spoken(reason, "REASON_"))
 }
 
 fn roles(list: &Roles) -> Table {
@@ -263,19 +275,35 @@ mod tests {
 
     #[test]
     fn tasks_show_how_they_ended() {
-        let task = |state: &str, status: Option<u8>, signal: Option<u8>| {
+        let task = |state: &str,
+                    status: Option<u8>,
+                    signal: Option<u8>,
+                    reason: Option<&str>,
+                    message: Option<&str>| {
             json!({"id": "t", "name": "n", "framework_id": "f", "agent_id": "a", "hostname": "h", "role": "*", "state": state,
-                "resources": {"cpus": 0.1, "mem": 32.0}, "statuses": [], "exit_status": status, "exit_signal": signal})
+                "resources": {"cpus": 0.1, "mem": 32.0}, "statuses": [], "exit_status": status, "exit_signal": signal,
+                "reason": reason, "message": message})
         };
-        let list = json!({"tasks": [task("TASK_FAILED", Some(3), None), task("TASK_KILLED", None, Some(9)), task("TASK_RUNNING", None, None)]});
-        let text = tasks(&serde_json::from_value(list).unwrap(), true).for_stdout(false);
+        let launch_failed = Some("REASON_CONTAINER_LAUNCH_FAILED");
+        let list = json!({"tasks": [
+            task("TASK_FAILED", Some(3), None, None, Some("exited")),
+            task("TASK_KILLED", None, Some(9), None, None),
+            task("TASK_RUNNING", None, None, Some("REASON_RECONCILIATION"), None),
+            task("TASK_FAILED", None, None, launch_failed, Some("no such program: x")),
+            task("TASK_KILLED", None, None, None, None),
+        ]});
+        let list = serde_json::from_value(list).unwrap();
         assert_eq!(
-            text,
-            "ID  NAME  STATE    EXIT      CPUS  MEM MIB  SINCE  AGENT  FRAMEWORK  HOST\n\
-             t   n     failed   3         0.1   32              a      f          h\n\
-             t   n     killed   signal 9  0.1   32              a      f          h\n\
-             t   n     running            0.1   32              a      f          h\n"
+            tasks(&list, true).for_stdout(false),
+            "ID  NAME  STATE    EXIT                     CPUS  MEM MIB  SINCE  AGENT  FRAMEWORK  HOST  WHY\n\
+             t   n     failed   3                        0.1   32              a      f          h     exited\n\
+             t   n     killed   signal 9                 0.1   32              a      f          h\n\
+             t   n     running                           0.1   32              a      f          h     reconciliation\n\
+             t   n     failed   container launch failed  0.1   32              a      f          h     no such program: x\n\
+             t   n     killed   -                        0.1   32              a      f          h\n"
         );
+        let narrow = tasks(&list, false).for_stdout(false);
+        assert!(narrow.contains("failed   container launch failed  0.1") && !narrow.contains("program"), "{narrow}");
     }
 
     #[test]

@@ -70,7 +70,7 @@ pub(crate) async fn logs(api: &Api, options: &Logs) -> Result<(), LogsError> {
 }
 
 /// Whether a task will write nothing more.
-fn is_over(task: &Task) -> bool {
+pub(crate) fn is_over(task: &Task) -> bool {
     !matches!(
         task.state.as_str(),
         "TASK_STAGING" | "TASK_STARTING" | "TASK_RUNNING" | "TASK_KILLING" | "TASK_UNREACHABLE" | "TASK_UNKNOWN"

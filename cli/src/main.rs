@@ -14,6 +14,7 @@ mod table;
 mod tokens;
 mod up;
 mod why;
+mod words;
 
 use std::{
     error::Error,

@@ -50,6 +50,28 @@ fn run_returns_the_tasks_status_and_output() {
 }
 
 #[test]
+fn a_task_that_could_not_start_says_why_in_the_list() {
+    let cluster = Cluster::with_agent().unwrap();
+    let ended = muster(&cluster.url(), &["run", "--", "no-such-program"]).unwrap();
+    assert_eq!(ended.status.code(), Some(125), "{}", text(&ended.stderr));
+    let list = |flags: &[&str]| text(&muster(&cluster.url(), &[&["tasks"], flags].concat()).unwrap().stdout);
+    let narrow = list(&[]);
+    assert!(narrow.contains("  failed  container launch failed  "), "{narrow}");
+    let json: Value = serde_json::from_str(&list(&["--output", "json"])).unwrap();
+    let task = &json["tasks"][0];
+    assert_eq!(task["reason"], "REASON_CONTAINER_LAUNCH_FAILED", "{json}");
+    let message = task["message"].as_str().unwrap();
+    assert!(message.contains("no-such-program"), "{message}");
+    let wide = list(&["--wide"]);
+    assert!(wide.contains(message), "{wide}");
+    assert!(
+        text(&ended.stderr).ends_with(&format!("\nfailed, exit status 125: {message}\n")),
+        "{}",
+        text(&ended.stderr)
+    );
+}
+
+#[test]
 fn run_reads_all_of_a_large_output() {
     let cluster = Cluster::with_agent().unwrap();
     let ended = run(&cluster, "head -c 5000000 /dev/zero | tr '\\0' 'x'; exit 5");

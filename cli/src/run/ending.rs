@@ -4,6 +4,8 @@
 
 use muster_http_api::{muster_v1::Task, proto::TaskState};
 
+use crate::words::spoken;
+
 /// The task was lost, or its agent became unreachable.
 pub(super) const LOST: u8 = 124;
 /// What becomes of a task whose end a run does not wait for.
@@ -62,7 +64,7 @@ pub(super) fn status(state: TaskState, facts: Option<&Task>) -> u8 {
 
 /// `TASK_RUNNING` for people: `running`.
 pub(super) fn phrase(state: TaskState) -> String {
-    state.as_str_name().trim_start_matches("TASK_").to_lowercase().replace('_', " ")
+    spoken(state.as_str_name(), "TASK_")
 }
 
 /// The one line that tells a task's end: its state, the exit status, and what else is known of it.
