@@ -17,6 +17,8 @@ fn relative(seconds: f64) -> String {
         _ => (size / 86_400.0, "days"),
     };
     let count = count.floor();
+    // Units of measure have no plural; days are a word.
+    let unit = if unit == "days" && count < 2.0 { "day" } else { unit };
     if seconds < 0.0 { format!("in {count} {unit}") } else { format!("{count} {unit} ago") }
 }
 
@@ -31,6 +33,7 @@ mod tests {
             (59.9, "59 s ago"),
             (60.0, "1 min ago"),
             (7300.0, "2 h ago"),
+            (100_000.0, "1 day ago"),
             (200_000.0, "2 days ago"),
             (-90.0, "in 1 min"),
         ] {

@@ -81,7 +81,7 @@ pub(crate) enum UpError {
         source: io::Error,
     },
     #[error(
-        "the cluster in {} was begun with --agents {begun}: each agent declares its part of the machine, and with {asked} parts \
+        "the cluster in {} was begun with --agents {begun}: each agent declares its part of the machine, and with {asked}, parts \
          of it would be given away twice or not at all. Leave out --agents, or begin another cluster with --dir", dir.display()
     )]
     OtherAgents { begun: u16, asked: u16, dir: PathBuf },

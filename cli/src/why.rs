@@ -9,6 +9,7 @@ use crate::{
     arguments::{self, Output},
     endpoints,
     moment::ago,
+    words::count,
 };
 
 /// The answer's text. The id may be that of a framework, a task or an agent, looked for in this order.
@@ -45,15 +46,15 @@ fn decisions(why: &Why) -> Vec<String> {
     let mut lines = Vec::new();
     for decision in &why.decisions {
         lines.push(format!(
-            "  role {}: {} offers {}, share of the cluster {:.2} %",
+            "  role {}: {} {}, share of the cluster {:.2} %",
             decision.role,
-            decision.offer_count,
+            count(decision.offer_count, "offer"),
             ago(decision.at),
             decision.share_percent
         ));
         for skip in &decision.skips {
             let example = skip.example_agent.as_deref().map(|id| format!(", for example {id}")).unwrap_or_default();
-            lines.push(format!("    {} on {} agents{example}", skip.reason, skip.agent_count));
+            lines.push(format!("    {} on {}{example}", skip.reason, count(skip.agent_count, "agent")));
         }
     }
     lines
@@ -67,14 +68,19 @@ mod tests {
 
     #[test]
     fn reasons_are_shown_with_their_numbers() {
-        let why = json!({"subject": "framework f (n)", "summary": "connected, 0 open offers", "history": [],
-            "decisions": [{"role": "*", "at": 0.0, "offer_count": 0, "share_percent": 12.5,
-                "skips": [{"reason": "filtered by a decline", "agent_count": 3, "example_agent": "a1"}]}]});
-        let text = text(&serde_json::from_value(why).unwrap());
-        assert!(text.starts_with("framework f (n)\n  connected, 0 open offers\n  role *: 0 offers "), "{text}");
-        assert!(
-            text.ends_with("share of the cluster 12.50 %\n    filtered by a decline on 3 agents, for example a1\n"),
-            "{text}"
-        );
+        for (count, noun) in [(3, "agents"), (1, "agent")] {
+            let why = json!({"subject": "framework f (n)", "summary": "connected, 0 open offers", "history": [],
+                "decisions": [{"role": "*", "at": 0.0, "offer_count": count, "share_percent": 12.5,
+                    "skips": [{"reason": "filtered by a decline", "agent_count": count, "example_agent": "a1"}]}]});
+            let text = text(&serde_json::from_value(why).unwrap());
+            let begin = format!(
+                "framework f (n)\n  connected, 0 open offers\n  role *: {count} {} ",
+                noun.replace("agent", "offer")
+            );
+            assert!(text.starts_with(&begin), "{text}");
+            let end =
+                format!("share of the cluster 12.50 %\n    filtered by a decline on {count} {noun}, for example a1\n");
+            assert!(text.ends_with(&end), "{text}");
+        }
     }
 }

@@ -2,6 +2,17 @@
 //!
 //! Pure.
 
+/// A number with its noun: `1 task`, `2 tasks`.
+pub(crate) fn count(number: u64, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+/// What is said of things that do not end in time: `1 task does not end and is left running`.
+pub(crate) fn left_running(number: u64, noun: &str) -> String {
+    let rest = if number == 1 { "does not end and is left running" } else { "do not end and are left running" };
+    format!("{} {rest}", count(number, noun))
+}
+
 /// A name of the API for people: `REASON_CONTAINER_LAUNCH_FAILED` without its prefix is `container launch failed`.
 pub(crate) fn spoken(name: &str, prefix: &str) -> String {
     name.strip_prefix(prefix).unwrap_or(name).to_lowercase().replace('_', " ")
@@ -10,6 +21,19 @@ pub(crate) fn spoken(name: &str, prefix: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_is_singular() {
+        for (number, expected, left) in [
+            (0, "0 tasks", "0 tasks do not end and are left running"),
+            (1, "1 task", "1 task does not end and is left running"),
+            (2, "2 tasks", "2 tasks do not end and are left running"),
+            (21, "21 tasks", "21 tasks do not end and are left running"),
+        ] {
+            assert_eq!(count(number, "task"), expected);
+            assert_eq!(left_running(number, "task"), left);
+        }
+    }
 
     #[test]
     fn names_are_spoken_without_their_prefix() {

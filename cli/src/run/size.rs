@@ -24,7 +24,12 @@ pub(super) fn refusal(options: &Run, agents: &[Agent]) -> Option<String> {
     let short: Vec<String> = wanted
         .iter()
         .filter(|(name, amount, _)| largest(name) + 1e-9 < *amount)
-        .map(|(name, amount, unit)| format!("the largest has {} {unit} and {amount} are wanted", largest(name)))
+        .map(|(name, amount, unit)| {
+            let has = largest(name);
+            let unit = if has == 1.0 && *unit == "cpus" { "cpu" } else { unit };
+            let verb = if *amount == 1.0 { "is" } else { "are" };
+            format!("the largest has {has} {unit} and {amount} {verb} wanted")
+        })
         .collect();
     Some(if short.is_empty() {
         "no agent is that large: each amount is there, but no agent has all of them".to_owned()
@@ -63,9 +68,10 @@ mod tests {
             ("no agent yet", "--cpus 100", &[], None),
             ("only one that is gone for good", "--cpus 100", &mixed[2..], None),
             ("too many cpus", "--cpus 100", &mixed[..], Some("the largest has 4 cpus and 100 are wanted")),
+            ("more than one cpu", "--cpus 2", &mixed[1..2], Some("the largest has 1 cpu and 2 are wanted")),
             ("too much memory", "--mem 600", &mixed[..], Some("the largest has 500 MiB of memory and 600 are wanted")),
             ("all, but not together", "--cpus 4 --mem 500", &mixed[..], Some("no agent has all of them")),
-            ("no disk at all", "--disk 1", &mixed[..], Some("the largest has 0 MiB of disk and 1 are wanted")),
+            ("no disk at all", "--disk 1", &mixed[..], Some("the largest has 0 MiB of disk and 1 is wanted")),
         ] {
             let line = format!("muster run {flags} -- true");
             let Command::Run(options) = Arguments::try_parse_from(line.split(' ')).unwrap().command else { panic!() };

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     api::{Api, ApiError},
     endpoints, say,
+    words::left_running,
 };
 
 /// How long tasks may take to end when the cluster is stopped: the usual grace period, and some.
@@ -59,7 +60,7 @@ async fn end_tasks(api: &Api) {
         match counts.await {
             Ok(0) => return,
             Ok(_) if Instant::now() < end => sleep(LOOK_AGAIN).await,
-            Ok(count) => return say(&format!("{count} tasks do not end and are left running")),
+            Ok(count) => return say(&left_running(count, "task")),
             Err(error) => return say(&format!("the tasks are left running: {}", crate::chain(&error))),
         }
     }
@@ -69,13 +70,14 @@ async fn end_tasks(api: &Api) {
 /// their grace period is over, and without its agent nobody would end a task that does not care about SIGTERM.
 async fn wait_for_containers(agents: &[Agent]) {
     let end = Instant::now() + TASKS_PATIENCE;
-    let left = || -> usize {
+    let left = || -> u64 {
         let alive = agents.iter().filter(|agent| agent.process.is_alive());
-        alive.map(|agent| fs::read_dir(agent.dir.join("run/containers")).map_or(0, Iterator::count)).sum()
+        let containers = alive.flat_map(|agent| fs::read_dir(agent.dir.join("run/containers")).into_iter().flatten());
+        containers.map(|_| 1).sum()
     };
     while left() > 0 {
         if Instant::now() >= end {
-            return say(&format!("{} containers do not end and are left running", left()));
+            return say(&left_running(left(), "container"));
         }
         sleep(LOOK_AGAIN).await;
     }
