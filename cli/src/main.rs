@@ -9,6 +9,7 @@ mod lists;
 mod logs;
 mod moment;
 mod output;
+mod reactivate;
 mod run;
 mod table;
 mod tokens;
@@ -70,10 +71,7 @@ fn execute(arguments: Arguments) -> anyhow::Result<u8> {
                     endpoints::deactivate_agent(&api()?, id).await?;
                     format!("no offers are made on agent {id}; its tasks run on\n")
                 }
-                Some(AgentsCommand::Reactivate { id }) => {
-                    endpoints::reactivate_agent(&api()?, id).await?;
-                    format!("offers are made on agent {id} again\n")
-                }
+                Some(AgentsCommand::Reactivate { id }) => reactivate::reactivate(&api()?, id).await?,
                 Some(AgentsCommand::Revoke { id }) => {
                     endpoints::revoke_agent(&api()?, id).await?;
                     format!("agent {id} is revoked; its tasks count as lost once the agent timeout is over\n")

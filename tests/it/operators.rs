@@ -157,6 +157,9 @@ fn a_deactivated_agent_runs_what_it_has_and_is_offered_again_when_reactivated() 
         open = launch(&format!("after-{}", i32::from(reactivate)));
         assert_eq!(open["agent_id"]["value"], agent.as_str(), "case: {name}");
     }
+    let again = muster(&cluster.url(), &["agents", "reactivate", &agent]).unwrap();
+    assert!(again.status.success(), "{}", text(&again.stderr));
+    assert_eq!(text(&again.stdout), format!("agent {agent} is active already: offers are made on it\n"));
     let refused = muster(&cluster.url(), &["agents", "deactivate", "nobody"]).unwrap();
     assert!(!refused.status.success() && text(&refused.stderr).contains("no agent has the id 'nobody'"));
 }
