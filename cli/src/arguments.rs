@@ -184,10 +184,10 @@ pub(crate) enum TasksCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct Logs {
-    /// The task's id
-    #[arg(value_name = "ID")]
+    /// The task's id, or its name where one task only has it
+    #[arg(value_name = "TASK")]
     pub(crate) task: String,
-    /// The framework's id, where two frameworks have a task of this id
+    /// The framework's id, where two frameworks have a task of this id or name
     #[arg(long, value_name = "ID")]
     pub(crate) framework: Option<String>,
     /// Go on as the task writes, until it ends
@@ -200,7 +200,7 @@ pub(crate) struct Logs {
 
 #[derive(Debug, Args)]
 pub(crate) struct Why {
-    /// The id of a framework, a task or an agent
+    /// The id of a framework, a task or an agent, or a task's name where one task only has it
     #[arg(value_name = "FRAMEWORK|TASK|AGENT")]
     pub(crate) id: String,
     #[command(flatten)]

@@ -41,6 +41,11 @@ pub(crate) async fn why<T: DeserializeOwned>(api: &Api, kind: &str, id: &str) ->
     api.get(&format!("{BASE}/why/{kind}/{}", escape(id))).await
 }
 
+/// The last decisions about a task of a framework.
+pub(crate) async fn why_task<T: DeserializeOwned>(api: &Api, id: &str, framework_id: &str) -> Result<T, ApiError> {
+    api.get(&format!("{BASE}/why/tasks/{}?framework={}", escape(id), escape(framework_id))).await
+}
+
 /// Makes a join token.
 pub(crate) async fn create_token(api: &Api, token: &NewToken) -> Result<CreatedToken, ApiError> {
     api.post(&format!("{BASE}/tokens"), &json!(token)).await

@@ -6,10 +6,11 @@ use muster_http_api::muster_v1::Task;
 use tokio::{sync::watch, time::sleep};
 
 use crate::{
-    api::{Api, ApiError},
+    api::Api,
     arguments::Logs,
     away::{self, Opening},
     endpoints,
+    find::{self, FindError},
     output::{self, End, OutputError, Source},
 };
 
@@ -23,7 +24,7 @@ pub(crate) enum LogsError {
     Task {
         task_id: String,
         #[source]
-        source: ApiError,
+        source: FindError,
     },
     #[error("cannot show what the task has written")]
     Output(#[from] OutputError),
@@ -33,7 +34,7 @@ pub(crate) enum LogsError {
 
 /// Shows the files; with `follow`, until the task has ended and all was read.
 pub(crate) async fn logs(api: &Api, options: &Logs) -> Result<(), LogsError> {
-    let task = endpoints::task(api, &options.task, options.framework.as_deref())
+    let task = find::task(api, &options.task, options.framework.as_deref())
         .await
         .map_err(|source| LogsError::Task { task_id: options.task.clone(), source })?;
     let from =

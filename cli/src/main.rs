@@ -4,6 +4,7 @@ mod api;
 mod arguments;
 mod away;
 mod endpoints;
+mod find;
 mod interrupt;
 mod lists;
 mod logs;
@@ -26,7 +27,11 @@ use std::{
 use anyhow::Context;
 use arguments::{AgentsCommand, Arguments, Command, TasksCommand};
 use clap::{Parser, error::ErrorKind};
+use find::FindError;
 use lists::Kind;
+
+/// What was said on the command line is not good (sysexits.h, EX_USAGE).
+const WRONG_ARGUMENTS: u8 = 64;
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
@@ -42,7 +47,10 @@ fn main() -> ExitCode {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             say(&format!("error: {}", chain(error.as_ref())));
-            ExitCode::from(failure)
+            let is_unclear = |cause: &(dyn Error + 'static)| {
+                matches!(cause.downcast_ref::<FindError>(), Some(FindError::Several { .. }))
+            };
+            ExitCode::from(if error.chain().any(is_unclear) { WRONG_ARGUMENTS } else { failure })
         }
     }
 }
@@ -52,7 +60,7 @@ fn refuse(error: &clap::Error) -> ExitCode {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
         _ if std::env::args().any(|argument| argument == "run") => ExitCode::from(run::OWN_ERROR),
-        _ => ExitCode::from(64),
+        _ => ExitCode::from(WRONG_ARGUMENTS),
     }
 }
 

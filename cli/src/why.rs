@@ -1,24 +1,29 @@
 //! `muster why`: the last decisions on a framework, a task or an agent, and their reasons.
 
 use muster_http_api::muster_v1::Why;
-use muster_transport::http::StatusCode;
 use serde_json::Value;
 
 use crate::{
     api::{Api, ApiError},
     arguments::{self, Output},
     endpoints,
+    find::{self, FindError},
     moment::ago,
     words::count,
 };
 
-/// The answer's text. The id may be that of a framework, a task or an agent, looked for in this order.
-pub(crate) async fn why(api: &Api, options: &arguments::Why) -> Result<String, ApiError> {
+/// The answer's text. The id may be that of a framework, a task or an agent, or a task's name, looked for in this order.
+pub(crate) async fn why(api: &Api, options: &arguments::Why) -> Result<String, FindError> {
     let mut answer: Result<Value, _> = endpoints::why(api, "frameworks", &options.id).await;
     for kind in ["tasks", "agents"] {
-        if let Err(ApiError::Refused { status: StatusCode::NOT_FOUND, .. }) = answer {
+        if answer.as_ref().is_err_and(find::is_unknown) {
             answer = endpoints::why(api, kind, &options.id).await;
         }
+    }
+    if answer.as_ref().is_err_and(find::is_unknown)
+        && let Some(task) = find::named(api, &options.id, None).await?
+    {
+        answer = endpoints::why_task(api, &task.id, &task.framework_id).await;
     }
     let value = answer?;
     if options.list.output == Output::Json {

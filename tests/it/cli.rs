@@ -169,6 +169,34 @@ fn lists_are_tables_or_json() {
 }
 
 #[test]
+fn a_task_is_found_by_its_name_if_no_other_has_it() {
+    let cluster = Cluster::with_agent().unwrap();
+    let said = |arguments: &[&str]| {
+        let ended = muster(&cluster.url(), arguments).unwrap();
+        (ended.status.code(), text(&ended.stdout), text(&ended.stderr))
+    };
+    let run = |name: &str, word: &str| said(&["run", "--name", name, "--", "echo", word]);
+    for (name, word) in [("one", "first"), ("two", "second"), ("two", "third")] {
+        assert_eq!(run(name, word).0, Some(0));
+    }
+    let (status, logs, err) = said(&["tasks", "logs", "one"]);
+    assert_eq!((status, logs.as_str()), (Some(0), "first\n"), "{err}");
+    let (status, why, err) = said(&["why", "one"]);
+    assert!(status == Some(0) && why.contains("TASK_FINISHED"), "{why}{err}");
+    let json: Value = serde_json::from_str(&said(&["tasks", "--output", "json"]).1).unwrap();
+    let ids: Vec<&str> = json["tasks"].as_array().unwrap().iter().filter_map(|task| task["id"].as_str()).collect();
+    for command in [&["tasks", "logs", "two"][..], &["why", "two"]] {
+        let (status, out, err) = said(command);
+        assert_eq!((status, out.as_str()), (Some(64), ""), "case: {command:?}: {err}");
+        assert!(err.contains("2 tasks have the name 'two'"), "case: {command:?}: {err}");
+        let shown = ids.iter().filter(|id| err.contains(&format!("  {id}  finished  "))).count();
+        assert_eq!(shown, 2, "case: {command:?}: {err}");
+    }
+    let (status, _, err) = said(&["tasks", "logs", "three"]);
+    assert!(status == Some(1) && err.contains("three"), "{err}");
+}
+
+#[test]
 fn logs_follow_a_task_to_its_end() {
     let cluster = Cluster::with_agent().unwrap();
     let scheduler = Scheduler::subscribe(cluster.http, &framework("followed"), Acknowledge::All).unwrap();
