@@ -1,8 +1,11 @@
 //! The lists: agents, frameworks, nodes, offers, roles, shards, tasks, tokens.
 
+mod shards;
+
 use muster_http_api::muster_v1::{
     Agents, Amount, Amounts, Frameworks, Nodes, Offers, Roles, Shards, Task, Tasks, Token, Tokens,
 };
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
@@ -47,7 +50,10 @@ impl Kind {
 /// The list's text for standard output.
 pub(crate) async fn list(api: &Api, kind: Kind, list: List) -> Result<String, ApiError> {
     if list.output == Output::Json {
-        let value: Value = endpoints::list(api, kind.name()).await?;
+        let mut value: Value = endpoints::list(api, kind.name()).await?;
+        if let (Kind::Shards, Ok(all)) = (kind, Shards::deserialize(&value)) {
+            value["summary"] = shards::Summary::of(&all).json();
+        }
         return Ok(format!("{value:#}\n"));
     }
     let table = match kind {
@@ -63,7 +69,13 @@ pub(crate) async fn list(api: &Api, kind: Kind, list: List) -> Result<String, Ap
         Kind::Offers => offers(&endpoints::list(api, kind.name()).await?),
         Kind::Tasks => tasks(&endpoints::list(api, kind.name()).await?, list.wide),
         Kind::Roles => roles(&endpoints::list(api, kind.name()).await?),
-        Kind::Shards => shards(&endpoints::list(api, kind.name()).await?),
+        Kind::Shards => {
+            let all: Shards = endpoints::list(api, kind.name()).await?;
+            // Below the table: of 256 rows the end is what a terminal shows.
+            let [owners, moves] = shards::Summary::of(&all).tables();
+            let all = [shards::table(&all), owners, moves].map(|table| table.for_stdout(list.wide));
+            return Ok(all.join("\n"));
+        }
         Kind::Tokens => tokens(&endpoints::list(api, kind.name()).await?),
     };
     Ok(table.for_stdout(list.wide))
@@ -121,26 +133,6 @@ fn nodes(list: &Nodes, is_wide: bool) -> Table {
             row.extend([node.quic.as_str().into(), format!("{:+}", node.clock_skew_ms).into()]);
         }
         table.add(row);
-    }
-    table
-}
-
-fn shards(list: &Shards) -> Table {
-    let mut table = Table::new(&["SHARD", "OWNER", "GENERATION", "EPOCH", "SINCE", "AGENTS", "WHY"]);
-    for shard in &list.shards {
-        let owner = match shard.owner.as_deref() {
-            Some(owner) => owner.into(),
-            None => Cell::painted("nobody", Paint::Bad),
-        };
-        table.add(vec![
-            shard.number.to_string().into(),
-            owner,
-            shard.generation.to_string().into(),
-            shard.epoch.to_string().into(),
-            ago(shard.since).into(),
-            shard.agent_count.to_string().into(),
-            shard.why.as_str().into(),
-        ]);
     }
     table
 }
@@ -316,16 +308,12 @@ mod tests {
     }
 
     #[test]
-    fn nodes_and_shards_are_tables() {
+    fn nodes_are_a_table() {
         let list = json!({"nodes": [{"name": "node-1", "http": "http://h:1", "quic": "h:2", "state": "live", "since": 0.0,
             "is_allocator": true, "shard_count": 256, "agent_count": 3, "framework_count": 1, "clock_skew_ms": -4}]});
         let text = nodes(&serde_json::from_value(list).unwrap(), true).for_stdout(false);
         let row = text.lines().nth(1).unwrap();
         let end = "yes        256     3       1           http://h:1  h:2   -4";
         assert!(row.starts_with("node-1  live") && row.ends_with(end), "{text}");
-        let list = json!({"shards": [{"number": 7, "owner": null, "epoch": 2, "generation": 1, "since": 0.0,
-            "why": "node-2 was gone", "agent_count": 0}]});
-        let text = shards(&serde_json::from_value(list).unwrap()).for_stdout(false);
-        assert!(text.contains("\n7      nobody  1           2 ") && text.ends_with("node-2 was gone\n"), "{text}");
     }
 }

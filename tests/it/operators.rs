@@ -217,9 +217,18 @@ fn nodes_and_shards_say_who_acts_for_what() {
     let nodes = list("nodes");
     let node = &nodes["nodes"][0];
     assert_eq!((&node["state"], &node["agent_count"]), (&json!("live"), &json!(1)), "{nodes}");
-    let shards = list("shards");
-    let shards = shards["shards"].as_array().unwrap();
+    let all = list("shards");
+    let shards = all["shards"].as_array().unwrap();
     assert_eq!(node["shard_count"], shards.len());
+    let sum = json!([{"owner": node["name"], "shard_count": shards.len(), "agent_count": 1}]);
+    assert_eq!(all["summary"]["owners"], sum);
+    let table = text(&muster(&cluster.url(), &["shards"]).unwrap().stdout);
+    let rows: Vec<&str> = table.lines().collect();
+    let begin = rows.iter().rposition(|row| row.starts_with("OWNER ")).unwrap();
+    let wanted = [node["name"].as_str().unwrap().to_owned(), shards.len().to_string(), "1".to_owned()];
+    assert_eq!(rows[begin + 1].split_whitespace().collect::<Vec<_>>(), wanted, "{table}");
+    let moved: Vec<&str> = rows[begin + 2..].iter().copied().skip_while(|row| !row.starts_with("MOVED ")).collect();
+    assert!(moved.len() > 1 && moved[1].starts_with(&format!("{} ", shards.len())), "{table}");
     assert!(shards.iter().all(|shard| shard["owner"] == node["name"] && shard["epoch"].as_u64() > Some(0)));
     assert_eq!(shards.iter().filter_map(|shard| shard["agent_count"].as_u64()).sum::<u64>(), 1);
 }
