@@ -1,8 +1,8 @@
 //! What can be said on the command line, and its help.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 /// Works with a Muster cluster: runs commands on it, shows what is there and why, starts one on this machine.
 #[derive(Debug, Parser)]
@@ -14,6 +14,40 @@ pub(crate) struct Arguments {
     pub(crate) url: String,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Arguments {
+    /// This program's own arguments.
+    pub(crate) fn read() -> Result<Self, clap::Error> {
+        Self::understand(definition(), std::env::args_os())
+    }
+
+    fn understand<T: Into<OsString> + Clone>(
+        mut definition: clap::Command,
+        line: impl IntoIterator<Item = T>,
+    ) -> Result<Self, clap::Error> {
+        let mut matches = definition.try_get_matches_from_mut(line)?;
+        Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut definition))
+    }
+}
+
+/// The whole definition, with the usage of every command written down.
+///
+/// In an error clap makes up a usage of what was given and what is missing, as if all of that were required: even `--url`,
+/// when MUSTER_URL is set.
+fn definition() -> clap::Command {
+    fn with_usage(command: clap::Command, whole: &mut clap::Command) -> clap::Command {
+        let names: Vec<String> = command.get_subcommands().map(|command| command.get_name().to_owned()).collect();
+        let usage = whole.render_usage().to_string();
+        let command = command.override_usage(usage.trim_start_matches("Usage:").trim_start().to_owned());
+        names.into_iter().fold(command, |command, name| match whole.find_subcommand_mut(&name) {
+            Some(whole) => command.mut_subcommand(name, |inner| with_usage(inner, whole)),
+            None => command,
+        })
+    }
+    let mut whole = Arguments::command();
+    whole.build();
+    with_usage(Arguments::command(), &mut whole)
 }
 
 #[derive(Debug, Subcommand)]
@@ -259,8 +293,6 @@ fn variable(text: &str) -> Result<(String, String), String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
@@ -274,8 +306,27 @@ mod tests {
                 check(command);
             }
         }
-        Arguments::command().debug_assert();
-        check(&Arguments::command());
+        definition().debug_assert();
+        check(&definition());
+    }
+
+    #[test]
+    fn usage_shows_options_as_such_whatever_was_given() {
+        for (line, expected) in [
+            ("muster --help", "muster [OPTIONS] <COMMAND>"),
+            ("muster", "muster [OPTIONS] <COMMAND>"),
+            ("muster nonsense", "muster [OPTIONS] <COMMAND>"),
+            ("muster tasks --help", "muster tasks [OPTIONS]\n       muster tasks <COMMAND>"),
+            ("muster tasks logs --help", "muster tasks logs [OPTIONS] <TASK>"),
+            ("muster tasks logs --url http://h:1 --follow", "muster tasks logs [OPTIONS] <TASK>"),
+            ("muster why --url http://h:1", "muster why [OPTIONS] <FRAMEWORK|TASK|AGENT>"),
+            ("muster run --url http://h:1 --cpus 1", "muster run [OPTIONS] <COMMAND>..."),
+            ("muster run --cpu 1 -- true", "muster run [OPTIONS] <COMMAND>..."),
+            ("muster tokens revoke --url http://h:1", "muster tokens revoke [OPTIONS] <NAME>"),
+        ] {
+            let error = Arguments::understand(definition(), line.split(' ')).unwrap_err().to_string();
+            assert!(error.contains(&format!("Usage: {expected}\n")), "case: {line}: {error}");
+        }
     }
 
     #[test]
@@ -315,7 +366,8 @@ mod tests {
             ("muster tokens revoke x", true),
             ("muster tokens", false),
         ] {
-            assert_eq!(Arguments::try_parse_from(line.split(' ')).is_ok(), is_good, "case: {line}");
+            let understood = Arguments::understand(definition(), line.split(' '));
+            assert_eq!(understood.is_ok(), is_good, "case: {line}");
         }
     }
 }

@@ -26,7 +26,7 @@ use std::{
 
 use anyhow::Context;
 use arguments::{AgentsCommand, Arguments, Command, TasksCommand};
-use clap::{Parser, error::ErrorKind};
+use clap::error::ErrorKind;
 use find::FindError;
 use lists::Kind;
 
@@ -34,7 +34,7 @@ use lists::Kind;
 const WRONG_ARGUMENTS: u8 = 64;
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let arguments = match Arguments::read() {
         Ok(arguments) => arguments,
         Err(error) => return refuse(&error),
     };

@@ -101,6 +101,9 @@ fn run_says_its_own_errors_with_125() {
     assert!(text(&nowhere.stderr).contains("127.0.0.1:1"), "{}", text(&nowhere.stderr));
     let nothing = muster(&cluster.url(), &["run"]).unwrap();
     assert_eq!(nothing.status.code(), Some(125));
+    // The URL comes from MUSTER_URL: usage must not ask for it.
+    let usage = "Usage: muster run [OPTIONS] <COMMAND>...\n";
+    assert!(text(&nothing.stderr).contains(usage), "{}", text(&nothing.stderr));
     assert!(nothing.stdout.is_empty());
 }
 
