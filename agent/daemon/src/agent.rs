@@ -148,11 +148,16 @@ pub async fn run(mut launcher: Launcher, config: Config, seed: u64) -> Result<()
         None => {
             let [terminate, interrupt] = &mut stops;
             let joining = become_agent(&config, &work_dir, &mut identity_file, &info, &mut seed);
-            tokio::select! {
-                joined = joining => joined?,
-                () = stopped(terminate) => return Ok(()),
-                () = stopped(interrupt) => return Ok(()),
-            }
+            let joined = tokio::select! {
+                joined = joining => Some(joined?),
+                () = stopped(terminate) => None,
+                () = stopped(interrupt) => None,
+            };
+            let Some(identity) = joined else {
+                cgroups.remove_empty_parents();
+                return Ok(());
+            };
+            identity
         }
     };
     if config.control_plane.is_empty() && identity.addresses.is_empty() {
@@ -543,12 +548,15 @@ impl Agent {
         self.next_clean_up = is_left.then(|| at.after(length(CLEAN_UP_PAUSE)));
     }
 
-    /// Leaves the control plane in order; containers, supervisors and all state stay.
+    /// Leaves the control plane in order; containers, supervisors and all state stay, and the groups that hold them.
     async fn stop(mut self) {
         self.perform_all();
         // A connection may wait for room in the inbox.
         self.link.close();
         self.links.stop().await;
+        // The lock of the runtime directory is still held: no later agent relies on these groups yet.
+        let _retried_by_the_next_agent = self.performer.clean_up();
+        self.performer.cgroups.remove_empty_parents();
     }
 }
 

@@ -118,6 +118,13 @@ impl Machine {
         child.wait().unwrap().code()
     }
 
+    /// The agent's own control groups that exist, one in each hierarchy.
+    pub(crate) fn groups(&self) -> Vec<PathBuf> {
+        let Ok(detected) = muster_linux::cgroup::Detected::read() else { return Vec::new() };
+        let mounts = detected.v1.iter().map(|mount| &mount.mount).chain(detected.v2.iter().map(|mount| &mount.mount));
+        mounts.map(|mount| mount.join(&self.cgroup_parent)).filter(|dir| dir.exists()).collect()
+    }
+
     pub(crate) fn has_ended(&mut self) -> bool {
         self.child.as_mut().unwrap().try_wait().unwrap().is_some()
     }
@@ -172,9 +179,7 @@ impl Drop for Machine {
                 let _gone_already = Command::new("kill").args(["-9", pid]).stderr(Stdio::null()).status();
             }
         }
-        let Ok(detected) = muster_linux::cgroup::Detected::read() else { return };
-        let mounts = detected.v1.iter().map(|mount| &mount.mount).chain(detected.v2.iter().map(|mount| &mount.mount));
-        for dir in mounts.map(|mount| mount.join(&self.cgroup_parent)) {
+        for dir in self.groups() {
             for _ in 0..100 {
                 for child in std::fs::read_dir(&dir).into_iter().flatten().filter_map(Result::ok) {
                     let _files_stay = std::fs::remove_dir(child.path());

@@ -65,14 +65,37 @@ fn sigterm_ends_the_agent_in_order_and_no_task() {
     owner.welcome();
     owner.order(launch(&[("long", UNTIL_STOP)]));
     owner.await_state("long", TaskState::Running);
+    let groups = machine.groups();
     assert_eq!(machine.stop(), Some(0));
     let container = machine.containers().pop().unwrap();
     assert!(is_alive(&machine.task_pid(&container)));
+    assert_eq!(machine.groups(), groups, "a task that runs on keeps its groups");
     machine.start(owner.address);
     owner.next_epoch();
     assert_eq!(owner.welcome().1.tasks.len(), 1);
     std::fs::write(machine.sandbox("long").join("stop"), "").unwrap();
     owner.await_state("long", TaskState::Finished);
+}
+
+#[test]
+fn an_agent_that_ends_in_order_without_tasks_leaves_no_group() {
+    let mut machine = Machine::joined();
+    let mut owner = Owner::start(machine.dir.path());
+    for name in ["first", "again"] {
+        machine.start(owner.address);
+        if name == "again" {
+            owner.next_epoch();
+        }
+        owner.welcome();
+        owner.order(launch(&[(name, "true")]));
+        owner.await_state(name, TaskState::Finished);
+        eventually("what the task left is cleaned up", || machine.containers().is_empty());
+        if machine.groups().is_empty() {
+            return crate::skipped("an_agent_that_ends_in_order_without_tasks_leaves_no_group", "no control groups");
+        }
+        assert_eq!(machine.stop(), Some(0));
+        assert_eq!(machine.groups(), Vec::<std::path::PathBuf>::new(), "case: {name}");
+    }
 }
 
 #[test]

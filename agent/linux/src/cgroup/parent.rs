@@ -32,6 +32,8 @@ pub struct Cgroups {
     v1: Vec<V1Group>,
     v2: Option<V2Group>,
     missing: Vec<Missing>,
+    /// Groups that [`Self::open`] made because they were not there, each after those above it.
+    made: Vec<PathBuf>,
 }
 
 impl Cgroups {
@@ -71,6 +73,16 @@ impl Cgroups {
     /// No cgroups at all; containers are followed by session and descent only.
     pub fn none(why: &'static str) -> Self {
         Self { missing: vec![Missing::new("all resource limits", why)], ..Self::default() }
+    }
+
+    /// Removes the parent groups that [`Self::open`] made, where nothing is in them: at an orderly end of an agent without
+    /// containers. The kernel refuses to remove a group with processes or with groups inside (cgroup-v2.rst, "Organizing Processes and Threads"), so
+    /// a container that runs on keeps its group and those above it. Groups that were there before are never removed: whoever
+    /// made them may have given them limits, or to another user.
+    pub fn remove_empty_parents(&self) {
+        for dir in self.made.iter().rev() {
+            let _in_use_or_gone = std::fs::remove_dir(dir);
+        }
     }
 
     /// What is left out, and why.
@@ -158,7 +170,7 @@ impl Cgroups {
             }
             return;
         }
-        match make_v1_parent(mount, components) {
+        match make_v1_parent(mount, components, &mut self.made) {
             Ok(dir) => self.v1.push(V1Group { controllers: mount.controllers.clone(), dir }),
             Err(error) => {
                 for (_, use_of) in used {
@@ -189,7 +201,7 @@ impl Cgroups {
                 self.missing.push(Missing::new(use_of, why));
             }
         }
-        let dir = match make_v2_chain(&mount.mount, components, &wanted) {
+        let dir = match make_v2_chain(&mount.mount, components, &wanted, &mut self.made) {
             Ok(dir) => dir,
             Err(error) => {
                 self.missing.push(Missing::new("killing containers through cgroup v2", error.brief()));
@@ -222,16 +234,25 @@ fn v2_name(name: &str) -> &str {
     if name == "blkio" { "io" } else { name }
 }
 
-fn make_v1_parent(mount: &V1Mount, components: &[&str]) -> Result<PathBuf, CgroupError> {
+fn make_v1_parent(mount: &V1Mount, components: &[&str], made: &mut Vec<PathBuf>) -> Result<PathBuf, CgroupError> {
     let mut dir = mount.mount.clone();
     for component in components {
         dir.push(component);
-        let is_new = make_group_dir(&dir)?;
+        let is_new = make_parent(&dir, made)?;
         if is_new && mount.controllers.iter().any(|name| name == "cpuset") {
             inherit_cpuset(&dir)?;
         }
     }
     Ok(dir)
+}
+
+/// Makes one of the groups above the containers' and notes it if it is new.
+fn make_parent(dir: &Path, made: &mut Vec<PathBuf>) -> Result<bool, CgroupError> {
+    let is_new = make_group_dir(dir)?;
+    if is_new {
+        made.push(dir.to_path_buf());
+    }
+    Ok(is_new)
 }
 
 /// A new v1 cpuset group is empty and takes no process until it has cpus and memory nodes.
@@ -249,12 +270,17 @@ fn inherit_cpuset(dir: &Path) -> Result<(), CgroupError> {
 
 /// Makes the missing groups of the chain. A group that this call made gets the controllers its parent has; one that was
 /// there before is left as it is, whoever made it.
-fn make_v2_chain(mount: &Path, components: &[&str], wanted: &[(&str, &str)]) -> Result<PathBuf, CgroupError> {
+fn make_v2_chain(
+    mount: &Path,
+    components: &[&str],
+    wanted: &[(&str, &str)],
+    made: &mut Vec<PathBuf>,
+) -> Result<PathBuf, CgroupError> {
     let mut dir = mount.to_path_buf();
     let last = components.len().saturating_sub(1);
     for (index, component) in components.iter().enumerate() {
         dir.push(component);
-        if make_group_dir(&dir)? && index < last {
+        if make_parent(&dir, made)? && index < last {
             for (name, _) in wanted {
                 // What cannot be handed down here is noticed, with its reason, at the parent itself.
                 let _noticed_later = hand_down(&dir, name);

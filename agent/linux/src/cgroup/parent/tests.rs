@@ -128,3 +128,30 @@ fn a_hierarchy_that_cannot_be_written_is_missing_with_its_reason() {
     let first = cgroups.missing()[0].to_string();
     assert!(first.starts_with("cpu shares and quota: cannot create cgroup") && first.contains("cpu/muster"), "{first}");
 }
+
+#[test]
+fn only_empty_parents_that_this_agent_made_are_removed() {
+    let tree = tempfile::tempdir().unwrap();
+    let (cpu, pids) = (v1(tree.path(), &["cpu"]), v1(tree.path(), &["pids"]));
+    let (in_cpu, in_pids) = (cpu.mount.join("muster"), pids.mount.join("muster"));
+    // In one hierarchy somebody else made the upper group.
+    std::fs::create_dir(&in_pids).unwrap();
+    let detected = Detected { v1: vec![cpu, pids], v2: None };
+    let cgroups = Cgroups::open(&detected, &Controllers::all(), "muster/a", &[]).unwrap();
+    let container = in_cpu.join("a/c1");
+    std::fs::create_dir(&container).unwrap();
+    let there = || {
+        [in_cpu.clone(), in_cpu.join("a"), container.clone(), in_pids.clone(), in_pids.join("a")]
+            .map(|dir| dir.exists())
+    };
+    assert_eq!(there(), [true; 5]);
+    cgroups.remove_empty_parents();
+    assert_eq!(there(), [true, true, true, true, false], "a container keeps the groups above it");
+    std::fs::remove_dir(&container).unwrap();
+    cgroups.remove_empty_parents();
+    assert_eq!(there(), [false, false, false, true, false], "what was there before stays");
+    // An agent that finds its parent, as after a crash, did not make it.
+    std::fs::create_dir_all(in_cpu.join("a")).unwrap();
+    Cgroups::open(&detected, &Controllers::parse("cpu").unwrap(), "muster/a", &[]).unwrap().remove_empty_parents();
+    assert!(in_cpu.join("a").exists());
+}
