@@ -130,7 +130,7 @@ impl Framework {
                 self.offers.remove(&offer_id);
                 Vec::new()
             }
-            Event::Update(status) => self.take_update(*status),
+            Event::Update(status) => self.take_update(Arc::unwrap_or_clone(status)),
             Event::Error(_) => {
                 self.disconnected();
                 Vec::new()

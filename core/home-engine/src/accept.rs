@@ -331,7 +331,7 @@ impl HomeEngine {
                 let mut status = TaskStatus::new(id.clone(), task_id, state, Source::ControlPlane, now.wall)
                     .because(reason, message);
                 status.agent_id = agent_id.cloned();
-                Event::Update(alloc::boxed::Box::new(status))
+                Event::Update(alloc::sync::Arc::new(status))
             }
             Err(_) => {
                 let (task_id, agent_id) = (Arc::from(String::from(task_id)), agent_id.cloned());

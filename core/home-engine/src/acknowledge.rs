@@ -22,9 +22,11 @@ impl HomeEngine {
             *pending = None;
         }
         let home_fence = framework.fence();
+        // The id of the record and not of the call: all messages of a framework then share one text.
+        let framework_id = framework.info().id.clone();
         self.send_to_owner(
             Target::OwnerOf(agent_id.clone()),
-            ToOwner::Acknowledge { framework_id: id.clone(), home_fence, agent_id, task_id, uuid },
+            ToOwner::Acknowledge { framework_id, home_fence, agent_id, task_id, uuid },
         );
     }
 }

@@ -8,8 +8,8 @@ use crate::framework::{Asked, Deferred, Framework, Question};
 use crate::io::{Answer, RequestId};
 use crate::limits::{QUESTION_WAIT, QUESTIONS_MAX};
 use crate::timers::Timer;
-use alloc::boxed::Box;
 use alloc::format;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use muster_model::node_message::{Reconciled, Target, ToOwner};
 use muster_model::scheduler::Event;
@@ -102,7 +102,7 @@ impl HomeEngine {
         let is_unknown = match (outcome, &mut question.asked) {
             (Reconciled::Status(mut status), _) => {
                 framework.questions.remove(&request);
-                status.uuid = None;
+                Arc::make_mut(&mut status).uuid = None;
                 return self.send_status(status);
             }
             (Reconciled::NotHere, Asked::One) => true,
@@ -122,7 +122,7 @@ impl HomeEngine {
             let mut status = TaskStatus::new(id.clone(), task_id, state, Source::ControlPlane, now.wall)
                 .because(Reason::Reconciliation, "Reconciliation: Task is unknown");
             status.agent_id = question.agent_id;
-            self.send_status(Box::new(status));
+            self.send_status(Arc::new(status));
         }
     }
 
@@ -137,7 +137,7 @@ impl HomeEngine {
 
     /// A status from an owner for the client. Without a client it is dropped: the owner keeps what needs an
     /// acknowledgement and sends it again to the next session.
-    pub(crate) fn update_from_owner(&mut self, status: Box<TaskStatus>) {
+    pub(crate) fn update_from_owner(&mut self, status: Arc<TaskStatus>) {
         if status.state.is_terminal()
             && let Some(framework) = self.frameworks.get_mut(&status.framework_id)
             && framework.tasks.contains_key(&status.task_id)
@@ -148,9 +148,12 @@ impl HomeEngine {
         self.send_status(status);
     }
 
-    fn send_status(&mut self, mut status: Box<TaskStatus>) {
+    fn send_status(&mut self, mut status: Arc<TaskStatus>) {
         let Some(framework) = self.frameworks.get(&status.framework_id) else { return };
-        status.state = status.state.for_capabilities(framework.info().capabilities.partition_aware);
+        let state = status.state.for_capabilities(framework.info().capabilities.partition_aware);
+        if state != status.state {
+            Arc::make_mut(&mut status).state = state;
+        }
         let id = status.framework_id.clone();
         self.event(&id, Event::Update(status));
     }

@@ -182,7 +182,7 @@ pub enum ToOwner {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Reconciled {
     /// This is its status.
-    Status(Box<TaskStatus>),
+    Status(Arc<TaskStatus>),
     /// None of the owner's agents has it, and all have reported.
     NotHere,
     /// It may be on an agent that has not reported yet: no answer now.
@@ -193,7 +193,7 @@ pub enum Reconciled {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ToHome {
     /// From an owner: a status for the client. It needs an acknowledgement exactly when it carries a uuid.
-    Update(Box<TaskStatus>),
+    Update(Arc<TaskStatus>),
     /// From an owner: the task is no longer active: its end was acknowledged, or nobody will hear of it again.
     TaskRemoved {
         /// Whose.

@@ -190,7 +190,7 @@ pub enum Event {
     /// An offer is void.
     Rescind(OfferId),
     /// A task's status.
-    Update(Box<TaskStatus>),
+    Update(Arc<TaskStatus>),
     /// A task was refused whose id breaks the id rules, so that it is no [`TaskId`]: an UPDATE by the control plane
     /// (SOURCE_MASTER) without uuid.
     TaskRefused {

@@ -22,7 +22,7 @@ pub struct TaskView {
     /// The newest state, which may be ahead of what the framework was told.
     pub state: TaskState,
     /// One status per change of state, oldest first; a further status in the same state replaces the last.
-    pub statuses: Vec<TaskStatus>,
+    pub statuses: Vec<Arc<TaskStatus>>,
     /// What happened to it and why, for `muster why`: oldest first, bounded.
     pub history: Vec<Happening>,
 }

@@ -244,8 +244,8 @@ impl Agent {
     }
 
     /// Remembers that the framework has this update.
-    pub(crate) fn remember_acknowledged(&mut self, key: &TaskKey, uuid: Uuid) {
-        if self.acknowledged.insert(uuid, key.clone()).is_some() {
+    pub(crate) fn remember_acknowledged(&mut self, key: TaskKey, uuid: Uuid) {
+        if self.acknowledged.insert(uuid, key).is_some() {
             return;
         }
         self.acknowledged_order.push_back(uuid);

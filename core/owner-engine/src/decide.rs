@@ -9,6 +9,7 @@ use crate::limits::UNDECIDED_PER_AGENT_MAX;
 use crate::task::TaskKey;
 use crate::unreachable::Loss;
 use alloc::format;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use muster_model::fence::Fence;
 use muster_model::node_message::ToHome;
@@ -102,7 +103,7 @@ impl OwnerEngine {
         let status = TaskStatus::new(key.0.clone(), key.1.clone(), state, Source::ControlPlane, now.wall)
             .because(Reason::AgentDisconnected, NEVER_ARRIVED)
             .on(agent_id.clone());
-        self.tell_end(key, agent_id, Some(status));
+        self.tell_end(key, agent_id, Some(Arc::new(status)));
     }
 
     /// The task counts as lost with its agent, whether or not it is there.
@@ -112,7 +113,7 @@ impl OwnerEngine {
         }
         let hostname = self.agents.get(agent_id).map(|agent| agent.info.hostname.clone()).unwrap_or_default();
         let status = self.lost_status(key, agent_id, loss, &hostname, now);
-        self.tell_end(key, agent_id, Some(status));
+        self.tell_end(key, agent_id, Some(Arc::new(status)));
     }
 
     /// The store has no such agent: nobody will ever hear of the task.
@@ -123,10 +124,10 @@ impl OwnerEngine {
         let status = TaskStatus::new(key.0.clone(), key.1.clone(), TaskState::Lost, Source::ControlPlane, now.wall)
             .because(Reason::AgentRemoved, format!("Agent {agent_id} is unknown to the cluster"))
             .on(agent_id.clone());
-        self.tell_end(key, agent_id, Some(status));
+        self.tell_end(key, agent_id, Some(Arc::new(status)));
     }
 
-    fn tell_end(&mut self, key: &TaskKey, agent_id: &AgentId, status: Option<TaskStatus>) {
+    fn tell_end(&mut self, key: &TaskKey, agent_id: &AgentId, status: Option<Arc<TaskStatus>>) {
         if let Some(status) = status {
             self.outbox.update(status);
         }

@@ -9,6 +9,7 @@ use crate::io::{Input, NoteLevel, Output, OwnerConfig, SessionId, TakenShard, Wh
 use crate::order::Waiting;
 use crate::outbox::Outbox;
 use crate::shown::Shown;
+use crate::task::Lines;
 use crate::timers::Timers;
 use crate::unreachable::{Silence, StoreRetry};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -92,6 +93,7 @@ pub struct OwnerEngine {
     pub(crate) timers: Timers,
     pub(crate) shown: Shown,
     pub(crate) outbox: Outbox,
+    pub(crate) lines: Lines,
 }
 
 impl OwnerEngine {
@@ -121,6 +123,7 @@ impl OwnerEngine {
             timers: Timers::default(),
             shown: Shown::new(config.completed_tasks_max, config.unreachable_tasks_max),
             outbox: Outbox::default(),
+            lines: Lines::default(),
             config,
         }
     }

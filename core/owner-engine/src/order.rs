@@ -512,6 +512,7 @@ impl OwnerEngine {
             let status = TaskStatus::new(key.0.clone(), key.1.clone(), state, Source::ControlPlane, now.wall)
                 .because(reason, message.as_str())
                 .on(agent_id.clone());
+            let status = Arc::new(status);
             entry.happened(now.wall, message);
             entry.show(status.clone());
             entry.advance(state);

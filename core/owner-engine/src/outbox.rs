@@ -1,7 +1,6 @@
 //! What the owner has decided and the shell has not yet fetched, in the order in which it must be performed.
 
 use crate::io::{Note, NoteLevel, Output, SessionId};
-use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use muster_model::agent_message::ToAgent;
@@ -35,9 +34,10 @@ impl Outbox {
     }
 
     /// Tells a status to the home of its framework.
-    pub(crate) fn update(&mut self, status: TaskStatus) {
+    pub(crate) fn update(&mut self, status: impl Into<Arc<TaskStatus>>) {
+        let status = status.into();
         let to = Target::HomeOf(status.framework_id.clone());
-        self.push(Output::Send { to, message: NodeMessage::ToHome(ToHome::Update(Box::new(status))) });
+        self.push(Output::Send { to, message: NodeMessage::ToHome(ToHome::Update(status)) });
     }
 
     pub(crate) fn homes(&mut self, message: ToHome) {

@@ -4,7 +4,7 @@
 
 use crate::engine::OwnerEngine;
 use crate::framework::Framework;
-use alloc::boxed::Box;
+use alloc::sync::Arc;
 use muster_model::fence::Fence;
 use muster_model::framework::FrameworkBrief;
 use muster_model::node_message::{Reconciled, ToHome};
@@ -64,7 +64,7 @@ impl OwnerEngine {
         if let Some(place) = self.tasks.find(&key) {
             let entry = self.agents.get(place).and_then(|agent| agent.tasks.get(&key));
             if let Some(entry) = entry {
-                return Reconciled::Status(Box::new(entry.retold(Reason::Reconciliation, LATEST, now.wall)));
+                return Reconciled::Status(Arc::new(entry.retold(Reason::Reconciliation, LATEST, now.wall)));
             }
         }
         if self.is_waiting(&key) {
@@ -95,6 +95,6 @@ impl OwnerEngine {
             .because(Reason::Reconciliation, message)
             .on(agent_id.clone());
         status.unreachable_since = since_unreachable;
-        Reconciled::Status(Box::new(status))
+        Reconciled::Status(Arc::new(status))
     }
 }

@@ -304,7 +304,7 @@ impl OwnerEngine {
     fn lose_task(&mut self, key: &TaskKey, mut entry: Entry, on: &AgentId, loss: Loss, hostname: &str, now: Now) {
         let is_over = entry.state().is_terminal() && !(loss == Loss::Gone && entry.state() == TaskState::Lost);
         if !is_over {
-            let status = self.lost_status(key, on, loss, hostname, now);
+            let status = Arc::new(self.lost_status(key, on, loss, hostname, now));
             entry.happened(now.wall, status.message.clone().unwrap_or_default());
             entry.show(status.clone());
             Arc::make_mut(&mut entry.view).state = status.state;

@@ -7,7 +7,7 @@ use crate::engine::OwnerEngine;
 use crate::io::NoteLevel;
 use crate::task::TaskKey;
 use alloc::format;
-use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use muster_model::agent_message::StatusUpdate;
 use muster_model::fence::Fence;
@@ -73,15 +73,17 @@ impl OwnerEngine {
             );
             return;
         };
+        entry.share_texts(&mut status);
+        let status = Arc::new(status);
         // Whoever reports a task has taken the order for it.
         entry.order = None;
         if entry.pending_uuid() != Some(uuid) {
             if entry.told() != status.state || entry.forwarded.is_none() {
-                let source = match &status.message {
-                    Some(message) => format!("{}: {message}", status.state.as_str()),
-                    None => String::from(status.state.as_str()),
+                let line = match &status.message {
+                    Some(message) => Arc::from(format!("{}: {message}", status.state.as_str())),
+                    None => self.lines.told(status.state),
                 };
-                entry.happened(now.wall, source);
+                entry.happened(now.wall, line);
             }
             entry.show(status.clone());
             entry.forwarded = Some(status.clone());
@@ -120,9 +122,10 @@ impl OwnerEngine {
         }
         let Some(entry) = agent.tasks.get_mut(&key).filter(|entry| entry.pending_uuid() == Some(uuid)) else { return };
         let state = entry.pending.take().map_or(TaskState::Staging, |status| status.state);
-        entry.happened(now.wall, format!("{} acknowledged", state.as_str()));
+        entry.happened(now.wall, self.lines.acknowledged(state));
+        let known = (entry.view.task.framework_id.clone(), entry.view.task.id.clone());
         self.shown.touch(agent_id);
-        agent.remember_acknowledged(&key, uuid);
+        agent.remember_acknowledged(known, uuid);
         if state.is_terminal() {
             self.let_go(key, agent_id);
         }

@@ -64,6 +64,18 @@ struct FrameworkPlea {
     call: FrameworkCall,
 }
 
+impl FrameworkPlea {
+    /// Shares the texts of the call before: one framework speaks on a connection.
+    fn share(&mut self, last: &Self) {
+        if self.framework_id == last.framework_id {
+            self.framework_id.clone_from(&last.framework_id);
+        }
+        if self.stream_id == last.stream_id {
+            self.stream_id.clone_from(&last.stream_id);
+        }
+    }
+}
+
 /// Answers calls until something else comes, which a call is too whose stream is another node's.
 pub(super) async fn serve(
     http: &Http,
@@ -111,11 +123,14 @@ fn take_calls(
     buffer: &mut BytesMut,
     is_elsewhere: &impl Fn(&str) -> bool,
 ) -> (Vec<Result<FrameworkPlea, Refusal>>, bool) {
-    let mut calls = Vec::new();
+    let mut calls: Vec<Result<FrameworkPlea, Refusal>> = Vec::new();
     while calls.len() < CALLS_TOGETHER_MAX {
         match front(buffer, is_elsewhere) {
-            Front::Call(call, bytes) => {
+            Front::Call(mut call, bytes) => {
                 buffer.advance(bytes);
+                if let (Ok(plea), Some(Ok(last))) = (&mut call, calls.last()) {
+                    plea.share(last);
+                }
                 calls.push(call);
             }
             Front::Part => return (calls, false),

@@ -144,7 +144,7 @@ fn answers_of_owners_make_one_answer_or_none() {
     let running =
         "#1 UPDATE v TASK_RUNNING ControlPlane S1 Reconciliation 'Reconciliation: Latest task state'".to_string();
     let running_status = || {
-        Reconciled::Status(Box::new(TaskStatus {
+        Reconciled::Status(Arc::new(TaskStatus {
             uuid: Some(Uuid::from_random([3; 16])),
             ..status("v", TaskState::Running)
         }))
@@ -181,7 +181,7 @@ fn the_owner_of_the_named_agent_answers_for_good() {
         ("undecided", Reconciled::Undecided, vec![]),
         (
             "gone",
-            Reconciled::Status(Box::new(status("v", TaskState::Gone))),
+            Reconciled::Status(Arc::new(status("v", TaskState::Gone))),
             vec!["#1 UPDATE v TASK_GONE ControlPlane S1 Reconciliation 'Reconciliation: Latest task state'"],
         ),
     ] {
@@ -207,7 +207,7 @@ fn a_question_that_nobody_answers_is_forgotten() {
 fn updates_reach_the_client_that_is_there_in_states_that_it_knows() {
     let mut world = world();
     let update =
-        |state| ToHome::Update(Box::new(TaskStatus { uuid: Some(Uuid::from_random([2; 16])), ..status("t", state) }));
+        |state| ToHome::Update(Arc::new(TaskStatus { uuid: Some(Uuid::from_random([2; 16])), ..status("t", state) }));
     let text = "ControlPlane S1 Reconciliation 'Reconciliation: Latest task state' uuid";
     assert_eq!(world.node_says(update(TaskState::Unreachable)), [format!("#1 UPDATE t TASK_UNREACHABLE {text}")]);
     let mut old = info(&["eng"]);

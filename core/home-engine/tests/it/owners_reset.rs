@@ -7,6 +7,7 @@ use muster_model::scheduler::{FrameworkCall, Operation};
 use muster_model::status::{Source, TaskStatus};
 use muster_model::task::TaskState;
 use muster_model::{AgentId, Duration, FrameworkId, NodeId, ShardId, TaskId, Uuid};
+use std::sync::Arc;
 
 fn shard(agent: &str) -> ShardId {
     ShardId::of(&AgentId::parse(agent).unwrap(), 16)
@@ -44,7 +45,7 @@ fn status(task_id: &str, state: TaskState, uuid: Option<u8>) -> ToHome {
     let (id, task_id) = (FrameworkId::parse("f").unwrap(), TaskId::parse(task_id).unwrap());
     let mut status = TaskStatus::new(id, task_id, state, Source::Agent, muster_model::WallTime(1));
     status.uuid = uuid.map(|byte| Uuid::from_random([byte; 16]));
-    ToHome::Update(Box::new(status))
+    ToHome::Update(Arc::new(status))
 }
 
 /// Framework `f` with task `t` on `near` and `u` on `far`, and one open offer on each.

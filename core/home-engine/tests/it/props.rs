@@ -397,7 +397,7 @@ impl Model {
                 let mut status =
                     TaskStatus::new(framework_id, task_id, TaskState::Running, Source::Agent, self.world.now.wall);
                 status.uuid = Some(Uuid::from_random([4; 16]));
-                self.give(Input::FromNode(ToHome::Update(Box::new(status))))
+                self.give(Input::FromNode(ToHome::Update(Arc::new(status))))
             }
             Action::Rush { slot, leaves } => {
                 self.act(Action::Subscribe { slot, has_id: true, is_bad: false })?;

@@ -175,7 +175,7 @@ impl Model {
                         }
                     }
                     Event::Update(status) if status.state.is_terminal() => {
-                        node.unsettled.remove(&(status.framework_id, status.task_id));
+                        node.unsettled.remove(&(status.framework_id.clone(), status.task_id.clone()));
                     }
                     _ => {}
                 }

@@ -29,7 +29,12 @@ fn task(id: &str, agent: &str, at: u64) -> Arc<TaskView> {
         spec: Arc::from([]),
     };
     let status = TaskStatus::new(framework_id(), id, TaskState::Running, Source::Agent, WallTime(at));
-    Arc::new(TaskView { task: Arc::new(task), state: TaskState::Running, statuses: vec![status], history: vec![] })
+    Arc::new(TaskView {
+        task: Arc::new(task),
+        state: TaskState::Running,
+        statuses: vec![Arc::new(status)],
+        history: vec![],
+    })
 }
 
 fn agent(name: &str, epoch: u64, presence: Presence, tasks: &[&Arc<TaskView>]) -> Arc<AgentView> {

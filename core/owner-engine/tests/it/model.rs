@@ -292,7 +292,7 @@ impl Cluster {
                 if !heard.contains(&uuid) {
                     heard.push(uuid);
                 }
-                self.home.to_acknowledge.push_back((key, status.agent_id.unwrap(), uuid));
+                self.home.to_acknowledge.push_back((key, status.agent_id.clone().unwrap(), uuid));
             }
             ToHome::TaskRemoved { framework_id, task_id } => {
                 let key = (framework_id, task_id);

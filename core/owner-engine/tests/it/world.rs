@@ -349,7 +349,7 @@ pub(crate) fn statuses(outputs: &[Output]) -> Vec<TaskStatus> {
     to_homes(outputs)
         .into_iter()
         .filter_map(|message| match message {
-            ToHome::Update(status) => Some(*status),
+            ToHome::Update(status) => Some(std::sync::Arc::unwrap_or_clone(status)),
             _ => None,
         })
         .collect()

@@ -263,7 +263,7 @@ pub fn why_framework(view: &ClusterView, framework_id: &str) -> Option<Why> {
     let decisions = view.allocator.decisions.iter().filter(|((owner, _), _)| owner == id);
     Some(Why {
         subject: format!("framework {id} ({})", framework.info.name),
-        summary: format!("{state}, {} open offers{suppressed}{waiting}", framework.offers.len()),
+        summary: format!("{state}, {}{suppressed}{waiting}", count(framework.offers.len(), "open offer")),
         decisions: decisions
             .map(|((_, role), decision)| Decision {
                 role: role.to_string(),
@@ -325,13 +325,18 @@ pub fn why_agent(view: &ClusterView, agent_id: &str) -> Option<Why> {
     Some(Why {
         subject: format!("agent {agent_id} ({})", agent.info.hostname),
         summary: format!(
-            "{state}{reason}{deactivated}; {} tasks, {} open offers",
-            agent.tasks.len(),
-            agent.offered.len()
+            "{state}{reason}{deactivated}; {}, {}",
+            count(agent.tasks.len(), "task"),
+            count(agent.offered.len(), "open offer")
         ),
         decisions: Vec::new(),
         history,
     })
+}
+
+/// A number with its noun: `1 task`, `2 tasks`.
+fn count(number: usize, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
 /// What happened to a task; `None` for one that nobody knows.

@@ -136,7 +136,12 @@ fn busy() -> ClusterView {
             Arc::new(TaskView {
                 task: task.clone(),
                 state: state(wire["state"].as_str().unwrap()),
-                statuses: wire["statuses"].as_array().unwrap().iter().map(|wire| status(task, wire)).collect(),
+                statuses: wire["statuses"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|wire| Arc::new(status(task, wire)))
+                    .collect(),
                 history: Vec::new(),
             })
         });

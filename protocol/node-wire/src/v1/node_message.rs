@@ -57,13 +57,13 @@ mirror_enum!(ToOwner<'m>, ArchivedToOwner = muster_model::node_message::ToOwner 
 });
 
 mirror_enum!(Reconciled<'m>, ArchivedReconciled = muster_model::node_message::Reconciled {
-    Status(status: Boxed<TaskStatus<'m>>),
+    Status(status: Shared<TaskStatus<'m>>),
     NotHere,
     Undecided,
 });
 
 mirror_enum!(ToHome<'m>, ArchivedToHome = muster_model::node_message::ToHome {
-    Update(status: Apart<Boxed<TaskStatus<'m>>>),
+    Update(status: Apart<Shared<TaskStatus<'m>>>),
     TaskRemoved { framework_id: FrameworkId, task_id: TaskId<'m> },
     FrameworkTasks {
         framework_id: FrameworkId,

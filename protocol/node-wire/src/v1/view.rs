@@ -18,7 +18,7 @@ mirror_struct!(Happening<'m>, ArchivedHappening = muster_model::view::Happening 
 mirror_struct!(TaskView<'m>, ArchivedTaskView = muster_model::view::TaskView {
     task: Shared<Task<'m>>,
     state: TaskState,
-    statuses: Vec<TaskStatus<'m>>,
+    statuses: Vec<Shared<TaskStatus<'m>>>,
     history: Vec<Happening<'m>>,
 });
 

@@ -127,8 +127,8 @@ fn to_home() -> Vec<(&'static str, ToHome)> {
         }
     };
     vec![
-        ("update", ToHome::Update(Box::new(full))),
-        ("update-bare", ToHome::Update(Box::new(bare_status(TaskState::Running)))),
+        ("update", ToHome::Update(Arc::new(full))),
+        ("update-bare", ToHome::Update(Arc::new(bare_status(TaskState::Running)))),
         ("task-removed", ToHome::TaskRemoved { framework_id: framework_id.clone(), task_id: task_id() }),
         (
             "framework-tasks",
@@ -139,7 +139,7 @@ fn to_home() -> Vec<(&'static str, ToHome)> {
                 tasks: vec![(task_id(), agent_id())],
             },
         ),
-        ("reconciled-status", reconciled(Reconciled::Status(Box::new(full_status(TaskState::Running))))),
+        ("reconciled-status", reconciled(Reconciled::Status(Arc::new(full_status(TaskState::Running))))),
         ("reconciled-not-here", reconciled(Reconciled::NotHere)),
         ("reconciled-undecided", reconciled(Reconciled::Undecided)),
         ("agent-lost", ToHome::AgentLost { agent_id: agent_id() }),
@@ -214,7 +214,7 @@ pub(crate) fn batches() -> Vec<(String, Vec<NodeMessage>)> {
     let together = all.iter().flat_map(|(_, batch)| batch.clone()).collect();
     all.push(("together".to_owned(), together));
     all.push(("empty".to_owned(), vec![]));
-    let update = |status| NodeMessage::ToHome(ToHome::Update(Box::new(status)));
+    let update = |status| NodeMessage::ToHome(ToHome::Update(Arc::new(status)));
     let reasons = REASONS.iter().map(|reason| update(bare_status(TaskState::Failed).because(*reason, "text")));
     all.push(("reasons".to_owned(), reasons.collect()));
     all.push(("states".to_owned(), STATES.iter().map(|state| update(bare_status(*state))).collect()));
@@ -248,7 +248,7 @@ pub(crate) fn task_view(id: &str) -> Arc<TaskView> {
     Arc::new(TaskView {
         task: Arc::new(task),
         state: TaskState::Running,
-        statuses: vec![bare_status(TaskState::Starting), full_status(TaskState::Running)],
+        statuses: vec![Arc::new(bare_status(TaskState::Starting)), Arc::new(full_status(TaskState::Running))],
         history: vec![Happening { at: WallTime(5), what: "launched".into() }],
     })
 }

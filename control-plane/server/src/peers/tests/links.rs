@@ -52,7 +52,7 @@ async fn a_message_that_fits_no_frame_ends_the_link_and_the_next_one_comes_up() 
         WallTime(1),
     );
     status.data = Some(Arc::from(vec![0u8; muster_node_wire::limits::FRAME_BYTES_MAX]));
-    to_n2.send(NodeMessage::ToHome(ToHome::Update(Box::new(status)))).unwrap();
+    to_n2.send(NodeMessage::ToHome(ToHome::Update(Arc::new(status)))).unwrap();
     let (link, why) = n1.down().await;
     assert_eq!(link, to_n2.link());
     assert!(why.contains("does not fit a frame"), "{why}");

@@ -108,7 +108,7 @@ fn finer_states_are_for_partition_aware_frameworks() {
         WallTime(1_795_249_827_106_699),
     )
     .because(Reason::InvalidOffers, "gone");
-    let event = Event::Update(Box::new(status));
+    let event = Event::Update(Arc::new(status));
     for (partition_aware, state) in [(true, "TASK_DROPPED"), (false, "TASK_LOST")] {
         assert_eq!(
             text(&event, Capabilities { partition_aware, ..Default::default() }),
