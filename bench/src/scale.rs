@@ -104,7 +104,7 @@ pub(crate) async fn run(args: &ScaleArgs) -> anyhow::Result<()> {
             mine.push(run);
         }
     }
-    let (mut lines, mut first, mut worst) = (Vec::new(), None, 0.0_f64);
+    let (mut lines, mut first, mut worst, mut points) = (Vec::new(), None, 0.0_f64, Vec::new());
     for (&count, runs) in counts.iter().zip(&mut runs) {
         runs.sort_by(|a, b| a.sum().total_cmp(&b.sum()));
         let sums: Vec<f64> = runs.iter().map(Run::sum).collect();
@@ -112,6 +112,7 @@ pub(crate) async fn run(args: &ScaleArgs) -> anyhow::Result<()> {
         let sum = run.sum();
         let ratio = sum / first.get_or_insert(sum).max(1e-9);
         worst = worst.max(ratio - 1.0);
+        points.push((crossing(count)?, sum));
         let each: Vec<String> = run.node_us.iter().map(|us| format!("{us:.0}")).collect();
         outcome.row(
             format!("{count} node(s), processor time a launch"),
@@ -142,6 +143,17 @@ pub(crate) async fn run(args: &ScaleArgs) -> anyhow::Result<()> {
             "other_programs_cores": run.others_cores}),
         );
     }
+    if let Some((local, crossing)) = line(&points) {
+        outcome.row(
+            "growth law",
+            format!(
+                "{local:.0} µs + {crossing:.0} µs × (1 − 1/nodes), the part of the launches whose framework and agent are on \
+                 different nodes: never more than {:.0} µs",
+                local + crossing.max(0.0)
+            ),
+        );
+        outcome.field("law_us", json!({"local": local, "crossing": crossing}));
+    }
     let is_flat = worst <= FLAT_WITHIN;
     outcome.row(
         "flat within 10 %",
@@ -152,6 +164,21 @@ pub(crate) async fn run(args: &ScaleArgs) -> anyhow::Result<()> {
     outcome.field("is_flat", is_flat);
     outcome.print();
     Ok(())
+}
+
+/// The part of the launches whose framework and agent are on different nodes, when both are spread evenly.
+fn crossing(nodes: usize) -> anyhow::Result<f64> {
+    Ok(1.0 - 1.0 / as_f64(u64::try_from(nodes)?))
+}
+
+/// Start and slope of the straight line with the least squares of distances; `None` for points on one vertical.
+fn line(points: &[(f64, f64)]) -> Option<(f64, f64)> {
+    let count = points.iter().map(|_| 1.0).sum::<f64>();
+    let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / count;
+    let (x, y) = (mean(|point| point.0), mean(|point| point.1));
+    let spread = points.iter().map(|point| (point.0 - x).powi(2)).sum::<f64>();
+    let slope = points.iter().map(|point| (point.0 - x) * (point.1 - y)).sum::<f64>() / spread;
+    slope.is_finite().then_some((y - slope * x, slope))
 }
 
 fn share_of_processors(nodes: usize) -> usize {
@@ -209,4 +236,18 @@ async fn one(args: &ScaleArgs, count: usize, tasks: usize, agents: usize) -> any
     loaded.tear_down()?;
     fleet.counts.check()?;
     Ok(run)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_found_again() {
+        let points = [1, 2, 4].map(|nodes| crossing(nodes).unwrap()).map(|x| (x, 48.0 + 24.0 * x));
+        let (start, slope) = line(&points).unwrap();
+        assert!((start - 48.0).abs() < 1e-9 && (slope - 24.0).abs() < 1e-9, "{start} + {slope} x");
+        assert_eq!(line(&points[..1]), None, "one run shows no law");
+        assert_eq!(line(&[]), None);
+    }
 }

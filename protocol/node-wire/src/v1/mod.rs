@@ -85,6 +85,7 @@ macro_rules! mirror_enum {
         $($variant:ident $({ $($field:ident : $ty:ty),* $(,)? })? $(( $one:ident : $one_ty:ty ))?),* $(,)?
     }) => {
         #[derive(rkyv::Archive, rkyv::Serialize)]
+        #[allow(clippy::large_enum_variant, reason = "a shape lives for the time of writing; large ones stand apart there")]
         pub(crate) enum $name $($generics)* { $($variant $({ $($field: $ty),* })? $(($one_ty))?),* }
 
         impl<$m> $crate::v1::Mirror<$m> for $name $($generics)* {
