@@ -100,8 +100,8 @@ pub(crate) fn seal<'m, W>(
 where
     Framed<'m, W>: for<'a> Serialize<HighSerializer<Vec<u8>, ArenaHandle<'a>, rancor::Error>>,
 {
-    // A batch of a launch's messages names one task in three of them.
-    let mut names = Writing::with_room(room / 512);
+    // Words come again and again: a launch's messages add one or two.
+    let mut names = Writing::with_room(room / 1024);
     let value = to_wire(&mut names);
     let framed = Framed { names: names.into_names(), value };
     let mut frame = Vec::with_capacity(room);
