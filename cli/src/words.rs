@@ -2,10 +2,7 @@
 //!
 //! Pure.
 
-/// A number with its noun: `1 task`, `2 tasks`.
-pub(crate) fn count(number: u64, noun: &str) -> String {
-    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
-}
+use muster_http_api::muster_v1::count;
 
 /// What is said of things that do not end in time: `1 task does not end and is left running`.
 pub(crate) fn left_running(number: u64, noun: &str) -> String {

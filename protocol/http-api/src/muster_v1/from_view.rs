@@ -263,7 +263,7 @@ pub fn why_framework(view: &ClusterView, framework_id: &str) -> Option<Why> {
     let decisions = view.allocator.decisions.iter().filter(|((owner, _), _)| owner == id);
     Some(Why {
         subject: format!("framework {id} ({})", framework.info.name),
-        summary: format!("{state}, {}{suppressed}{waiting}", count(framework.offers.len(), "open offer")),
+        summary: format!("{state}, {}{suppressed}{waiting}", count(framework.offers.len() as u64, "open offer")),
         decisions: decisions
             .map(|((_, role), decision)| Decision {
                 role: role.to_string(),
@@ -326,8 +326,8 @@ pub fn why_agent(view: &ClusterView, agent_id: &str) -> Option<Why> {
         subject: format!("agent {agent_id} ({})", agent.info.hostname),
         summary: format!(
             "{state}{reason}{deactivated}; {}, {}",
-            count(agent.tasks.len(), "task"),
-            count(agent.offered.len(), "open offer")
+            count(agent.tasks.len() as u64, "task"),
+            count(agent.offered.len() as u64, "open offer")
         ),
         decisions: Vec::new(),
         history,
@@ -335,7 +335,7 @@ pub fn why_agent(view: &ClusterView, agent_id: &str) -> Option<Why> {
 }
 
 /// A number with its noun: `1 task`, `2 tasks`.
-fn count(number: usize, noun: &str) -> String {
+pub fn count(number: u64, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 

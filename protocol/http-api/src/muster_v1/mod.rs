@@ -8,7 +8,7 @@ mod from_view;
 mod placement;
 
 pub use from_view::{
-    agent, agents, frameworks, offers, resources, roles, task, tasks, why_agent, why_framework, why_task,
+    agent, agents, count, frameworks, offers, resources, roles, task, tasks, why_agent, why_framework, why_task,
 };
 pub use placement::{nodes, shards};
 
