@@ -31,19 +31,20 @@ pub(crate) async fn task(api: &Api, called: &str, framework_id: Option<&str>) ->
         Err(error) => return Err(error.into()),
     };
     match named(api, called, framework_id).await? {
-        Some(task) => Ok(task),
+        // An id may have been used again by its framework: the newest counts.
+        Some((id, framework_id)) => Ok(endpoints::task(api, &id, Some(&framework_id)).await?),
         None => Err(unknown.into()),
     }
 }
 
-/// The one task of this name, if there is one.
-pub(crate) async fn named(api: &Api, name: &str, framework_id: Option<&str>) -> Result<Option<Task>, FindError> {
+/// The ids of the one task of this name, and of its framework, if there is one.
+pub(crate) async fn named(
+    api: &Api,
+    name: &str,
+    framework_id: Option<&str>,
+) -> Result<Option<(String, String)>, FindError> {
     let all: Tasks = endpoints::list(api, "tasks").await?;
-    match pick(&all.tasks, name, framework_id)? {
-        // An id may have been used again by its framework: the newest counts.
-        Some((id, framework_id)) => Ok(Some(endpoints::task(api, id, Some(framework_id)).await?)),
-        None => Ok(None),
-    }
+    Ok(pick(&all.tasks, name, framework_id)?.map(|(id, framework_id)| (id.to_owned(), framework_id.to_owned())))
 }
 
 /// Whether the control plane says that there is none.

@@ -1,6 +1,6 @@
 //! `muster why`: the last decisions on a framework, a task or an agent, and their reasons.
 
-use muster_http_api::muster_v1::Why;
+use muster_http_api::muster_v1::{Why, count};
 use serde_json::Value;
 
 use crate::{
@@ -9,7 +9,6 @@ use crate::{
     endpoints,
     find::{self, FindError},
     moment::ago,
-    words::count,
 };
 
 /// The answer's text. The id may be that of a framework, a task or an agent, or a task's name, looked for in this order.
@@ -21,9 +20,9 @@ pub(crate) async fn why(api: &Api, options: &arguments::Why) -> Result<String, F
         }
     }
     if answer.as_ref().is_err_and(find::is_unknown)
-        && let Some(task) = find::named(api, &options.id, None).await?
+        && let Some((id, framework_id)) = find::named(api, &options.id, None).await?
     {
-        answer = endpoints::why_task(api, &task.id, &task.framework_id).await;
+        answer = endpoints::why_task(api, &id, &framework_id).await;
     }
     let value = answer?;
     if options.list.output == Output::Json {
