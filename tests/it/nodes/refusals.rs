@@ -239,6 +239,15 @@ fn copy_work_dir(cluster: &Nodes, agent: &str, to: &Path) {
     assert!(status.success());
 }
 
+/// Kills the agent `a`, starts it again, and waits until the open offer of its session has ended.
+fn restart_agent(cluster: &mut Nodes, scheduler: &Scheduler) {
+    let open = scheduler.next_offer().unwrap();
+    cluster.kill_agent("a").unwrap();
+    cluster.start_agent("a").unwrap();
+    let is_void = |events: &[Value]| events.iter().any(|event| event["rescind"]["offer_id"] == open["id"]);
+    scheduler.wait("the end of its session's offer", |events| is_void(events).then_some(())).unwrap();
+}
+
 #[test]
 fn a_copy_of_an_agent_is_refused_while_the_first_one_works() {
     if !super::can_run("a_copy_of_an_agent_is_refused_while_the_first_one_works") {
@@ -254,11 +263,7 @@ fn a_copy_of_an_agent_is_refused_while_the_first_one_works() {
     fs::create_dir_all(&copy).unwrap();
     copy_work_dir(&cluster, "a", &copy.join("work"));
     // Meanwhile the first one lives on: it comes back once.
-    let open = scheduler.next_offer().unwrap();
-    cluster.kill_agent("a").unwrap();
-    cluster.start_agent("a").unwrap();
-    let is_void = |events: &[Value]| events.iter().any(|event| event["rescind"]["offer_id"] == open["id"]);
-    scheduler.wait("the end of its session's offer", |events| is_void(events).then_some(())).unwrap();
+    restart_agent(&mut cluster, &scheduler);
     let offer = scheduler.next_offer().unwrap();
     scheduler.launch(&offer, &[task("second", LONG, &offer)]).unwrap();
     scheduler.wait_state("second", "TASK_RUNNING").unwrap();
@@ -314,14 +319,7 @@ fn an_agent_whose_disk_was_rolled_back_is_told_so_and_loses_nothing() {
         scheduler.wait_state(&name, "TASK_FINISHED").unwrap();
     }
     // A session later, what was copied is out of date.
-    let restart = |cluster: &mut Nodes| {
-        let open = scheduler.next_offer().unwrap();
-        cluster.kill_agent("a").unwrap();
-        cluster.start_agent("a").unwrap();
-        let is_void = |events: &[Value]| events.iter().any(|event| event["rescind"]["offer_id"] == open["id"]);
-        scheduler.wait("the end of its session's offer", |events| is_void(events).then_some(())).unwrap();
-    };
-    restart(&mut cluster);
+    restart_agent(&mut cluster, &scheduler);
     launch("later");
     cluster.kill_agent("a").unwrap();
     let work = cluster.dir().join("a").join("work");
@@ -368,6 +366,6 @@ fn an_agent_whose_disk_was_rolled_back_is_told_so_and_loses_nothing() {
     let said = String::from_utf8_lossy(&ended.stdout);
     assert!(ended.status.success() && said.contains("is active already"), "{said}");
     // What was settled stays so when it comes again.
-    restart(&mut cluster);
+    restart_agent(&mut cluster, &scheduler);
     launch("once more");
 }
