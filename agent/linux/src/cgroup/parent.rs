@@ -76,9 +76,9 @@ impl Cgroups {
     }
 
     /// Removes the parent groups that [`Self::open`] made, where nothing is in them: at an orderly end of an agent without
-    /// containers. The kernel refuses to remove a group with processes or with groups inside (cgroup-v2.rst, "Organizing Processes and Threads"), so
-    /// a container that runs on keeps its group and those above it. Groups that were there before are never removed: whoever
-    /// made them may have given them limits, or to another user.
+    /// containers. The kernel refuses to remove a group with processes or with groups inside (cgroup-v2.rst, "Organizing
+    /// Processes and Threads"), so a container that runs on keeps its group and those above it. Groups that were there before
+    /// are never removed: whoever made them may have given them limits, or to another user.
     pub fn remove_empty_parents(&self) {
         for dir in self.made.iter().rev() {
             let _in_use_or_gone = std::fs::remove_dir(dir);
