@@ -31,7 +31,7 @@ fn at(millis: u64) -> Now {
     Now { mono: Timestamp::ZERO.after(Duration::from_millis(millis)), wall: WallTime(millis * 1000) }
 }
 
-/// Node `a` in a world of answers, refusals and votes that a test sets; each 100 ms it probes.
+/// Node `a` in a world of answers, refusals and votes that a test sets; it probes each 200 ms, and each 100 ms in doubt.
 struct World {
     membership: Membership,
     now: u64,
@@ -136,7 +136,7 @@ fn a_node_is_suspect_after_500_ms_and_clear_with_its_next_answer() {
     let mut world = World::new(&["b"]);
     assert_eq!(world.notes, [(0, "b".to_owned(), Noted::Came(Arrival::Found))]);
     world.run(10_000);
-    assert_eq!((world.state("b"), world.probes), (Some(Liveness::Live), 101));
+    assert_eq!((world.state("b"), world.probes), (Some(Liveness::Live), 51));
     assert!(world.live.nodes[&node("b")].is_stable(at(10_000).mono));
     world.set("b", Reaction::Silence);
     world.run(490);
@@ -189,7 +189,7 @@ fn a_node_that_says_that_it_stops_is_gone_with_its_record_or_its_process() {
     for (name, names, reaction, millis, expected) in [
         ("it stops and is still there", vec!["a", "b"], Reaction::Answer(Vec::new()), 1_000, None),
         ("its record is gone", vec!["a"], Reaction::Answer(Vec::new()), 0, Some(LostWhy::Stopped)),
-        ("its process is gone", vec!["a", "b"], Reaction::Refuse, 350, Some(LostWhy::Stopped)),
+        ("its process is gone", vec!["a", "b"], Reaction::Refuse, 400, Some(LostWhy::Stopped)),
     ] {
         let mut world = World::new(&["b"]);
         world.run(1_000);
@@ -219,9 +219,10 @@ fn a_process_that_is_gone_is_lost_after_three_refusals() {
     let mut world = World::new(&["b"]);
     world.run(1_000);
     world.set("b", Reaction::Refuse);
-    world.run(250);
+    // The next probe is due after 200 ms, and from the first refusal on each 100 ms.
+    world.run(350);
     assert_eq!(world.state("b"), Some(Liveness::Live));
-    world.run(100);
+    world.run(50);
     assert_eq!(world.lost("b"), Some(LostWhy::ProcessGone));
     assert_eq!(LostWhy::ProcessGone.to_string(), "its process is gone");
     // It is probed on while its record is there, and lives again with a record of its next run, at once.
