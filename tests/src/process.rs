@@ -138,8 +138,9 @@ impl Drop for Process {
 ///
 /// Errors: when there is no such process.
 pub fn signal(pid: u32, name: &str) -> anyhow::Result<()> {
-    let status = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status()?;
-    anyhow::ensure!(status.success(), "cannot send {name} to process {pid}");
+    let output = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    anyhow::ensure!(output.status.success(), "cannot send {name} to process {pid}: {}", said.trim());
     Ok(())
 }
 

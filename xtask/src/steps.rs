@@ -110,11 +110,22 @@ pub(crate) fn run_tests(
     let _ = fs::remove_file(skipped_file);
     command.env("MUSTER_SKIPPED_FILE", skipped_file);
     let mut tally = Tally::default();
+    let (mut panics, mut follows) = (Vec::new(), false);
     let ended = run(command, limit, |line| {
         if let Some(found) = read_sum(line) {
             tally.add(found);
         }
+        // A panic's place, and in the next line what it says.
+        let is_place = line.contains("' panicked at ") || line.contains(") panicked at ");
+        if is_place || follows {
+            panics.push(line.trim().to_owned());
+        }
+        follows = is_place;
     });
+    if tally.failed > 0 {
+        // Once more, where nobody has to look for it among what the other tests say.
+        panics.iter().for_each(|line| println!("{line}"));
+    }
     for line in fs::read_to_string(skipped_file).unwrap_or_default().lines() {
         println!("SKIPPED {line}");
         tally.passed = tally.passed.saturating_sub(1);
