@@ -126,7 +126,7 @@ impl Framework {
             ..FrameworkInfo::default()
         };
         let subscribe = call::Subscribe { framework_info, ..call::Subscribe::default() };
-        let call = Call { subscribe: Some(subscribe), ..of_type(call::Type::Subscribe) };
+        let call = Call { subscribe: Some(Box::new(subscribe)), ..of_type(call::Type::Subscribe) };
         let request = Post::to(PATH, address, "").request(&Encoding::Protobuf.encode(&call));
         let (head, mut stream) = Stream::open(address, request).await?;
         let stream_id = head.header("mesos-stream-id").context("the answer has no Mesos-Stream-Id")?;

@@ -68,7 +68,11 @@ impl Watcher {
             ..FrameworkInfo::default()
         };
         let subscribe = call::Subscribe { framework_info, ..call::Subscribe::default() };
-        let call = Call { r#type: Some(call::Type::Subscribe.into()), subscribe: Some(subscribe), ..Call::default() };
+        let call = Call {
+            r#type: Some(call::Type::Subscribe.into()),
+            subscribe: Some(Box::new(subscribe)),
+            ..Call::default()
+        };
         let request = Post::to("/api/v1/scheduler", address, "").request(&Encoding::Protobuf.encode(&call));
         let (_, stream) = Stream::open(address, request).await?;
         let sight = Arc::new(Mutex::new(Sight::default()));

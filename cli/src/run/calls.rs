@@ -109,7 +109,7 @@ pub(super) fn subscribe(mut info: FrameworkInfo, id: Option<&str>, offers: Offer
         Offers::Suppressed => info.roles.clone(),
     };
     let subscribe = call::Subscribe { framework_info: info, suppressed_roles, ..call::Subscribe::default() };
-    Call { framework_id: id, subscribe: Some(subscribe), ..call(call::Type::Subscribe) }
+    Call { framework_id: id, subscribe: Some(Box::new(subscribe)), ..call(call::Type::Subscribe) }
 }
 
 /// ACCEPT of one offer with one task. What is left of the offer is not wanted any more.

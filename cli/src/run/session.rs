@@ -7,7 +7,7 @@ use muster_http_api::{
     json,
     proto::{
         FrameworkId, FrameworkInfo,
-        scheduler::{Call, Event, event},
+        scheduler::{Call, Event},
     },
     recordio,
 };
@@ -163,7 +163,7 @@ async fn subscribe(
     let mut stream = Stream { id, body: answer.body, decoder: recordio::Decoder::new(RECORD_BYTES_MAX) };
     let first = stream.next().await?;
     match (first.subscribed, first.error) {
-        (Some(event::Subscribed { framework_id, .. }), _) => Ok((stream, framework_id.value)),
+        (Some(subscribed), _) => Ok((stream, subscribed.framework_id.value)),
         (None, Some(error)) => Err(ended(error.message)),
         (None, None) => Err(SessionError::Unreadable { what: "it does not begin with SUBSCRIBED".to_owned() }),
     }

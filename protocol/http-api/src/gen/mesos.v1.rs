@@ -929,12 +929,14 @@ pub struct Resource {
     pub role: ::core::option::Option<::prost::alloc::string::String>,
     #[prost(message, optional, tag = "11")]
     pub allocation_info: ::core::option::Option<resource::AllocationInfo>,
-    #[prost(message, optional, tag = "8")]
-    pub reservation: ::core::option::Option<resource::ReservationInfo>,
+    #[prost(message, optional, boxed, tag = "8")]
+    pub reservation: ::core::option::Option<
+        ::prost::alloc::boxed::Box<resource::ReservationInfo>,
+    >,
     #[prost(message, repeated, tag = "13")]
     pub reservations: ::prost::alloc::vec::Vec<resource::ReservationInfo>,
-    #[prost(message, optional, tag = "7")]
-    pub disk: ::core::option::Option<resource::DiskInfo>,
+    #[prost(message, optional, boxed, tag = "7")]
+    pub disk: ::core::option::Option<::prost::alloc::boxed::Box<resource::DiskInfo>>,
     #[prost(message, optional, tag = "9")]
     pub revocable: ::core::option::Option<resource::RevocableInfo>,
     #[prost(message, optional, tag = "10")]
@@ -1667,24 +1669,38 @@ pub mod offer {
         pub id: ::core::option::Option<super::OperationId>,
         #[prost(message, optional, tag = "2")]
         pub launch: ::core::option::Option<operation::Launch>,
-        #[prost(message, optional, tag = "7")]
-        pub launch_group: ::core::option::Option<operation::LaunchGroup>,
-        #[prost(message, optional, tag = "3")]
-        pub reserve: ::core::option::Option<operation::Reserve>,
+        #[prost(message, optional, boxed, tag = "7")]
+        pub launch_group: ::core::option::Option<
+            ::prost::alloc::boxed::Box<operation::LaunchGroup>,
+        >,
+        #[prost(message, optional, boxed, tag = "3")]
+        pub reserve: ::core::option::Option<
+            ::prost::alloc::boxed::Box<operation::Reserve>,
+        >,
         #[prost(message, optional, tag = "4")]
         pub unreserve: ::core::option::Option<operation::Unreserve>,
-        #[prost(message, optional, tag = "5")]
-        pub create: ::core::option::Option<operation::Create>,
+        #[prost(message, optional, boxed, tag = "5")]
+        pub create: ::core::option::Option<
+            ::prost::alloc::boxed::Box<operation::Create>,
+        >,
         #[prost(message, optional, tag = "6")]
         pub destroy: ::core::option::Option<operation::Destroy>,
-        #[prost(message, optional, tag = "13")]
-        pub grow_volume: ::core::option::Option<operation::GrowVolume>,
-        #[prost(message, optional, tag = "14")]
-        pub shrink_volume: ::core::option::Option<operation::ShrinkVolume>,
-        #[prost(message, optional, tag = "15")]
-        pub create_disk: ::core::option::Option<operation::CreateDisk>,
-        #[prost(message, optional, tag = "16")]
-        pub destroy_disk: ::core::option::Option<operation::DestroyDisk>,
+        #[prost(message, optional, boxed, tag = "13")]
+        pub grow_volume: ::core::option::Option<
+            ::prost::alloc::boxed::Box<operation::GrowVolume>,
+        >,
+        #[prost(message, optional, boxed, tag = "14")]
+        pub shrink_volume: ::core::option::Option<
+            ::prost::alloc::boxed::Box<operation::ShrinkVolume>,
+        >,
+        #[prost(message, optional, boxed, tag = "15")]
+        pub create_disk: ::core::option::Option<
+            ::prost::alloc::boxed::Box<operation::CreateDisk>,
+        >,
+        #[prost(message, optional, boxed, tag = "16")]
+        pub destroy_disk: ::core::option::Option<
+            ::prost::alloc::boxed::Box<operation::DestroyDisk>,
+        >,
     }
     /// Nested message and enum types in `Operation`.
     pub mod operation {
@@ -1844,24 +1860,24 @@ pub struct TaskInfo {
     pub agent_id: AgentId,
     #[prost(message, repeated, tag = "4")]
     pub resources: ::prost::alloc::vec::Vec<Resource>,
-    #[prost(message, optional, tag = "5")]
-    pub executor: ::core::option::Option<ExecutorInfo>,
+    #[prost(message, optional, boxed, tag = "5")]
+    pub executor: ::core::option::Option<::prost::alloc::boxed::Box<ExecutorInfo>>,
     #[prost(message, optional, tag = "7")]
     pub command: ::core::option::Option<CommandInfo>,
-    #[prost(message, optional, tag = "9")]
-    pub container: ::core::option::Option<ContainerInfo>,
-    #[prost(message, optional, tag = "8")]
-    pub health_check: ::core::option::Option<HealthCheck>,
-    #[prost(message, optional, tag = "13")]
-    pub check: ::core::option::Option<CheckInfo>,
+    #[prost(message, optional, boxed, tag = "9")]
+    pub container: ::core::option::Option<::prost::alloc::boxed::Box<ContainerInfo>>,
+    #[prost(message, optional, boxed, tag = "8")]
+    pub health_check: ::core::option::Option<::prost::alloc::boxed::Box<HealthCheck>>,
+    #[prost(message, optional, boxed, tag = "13")]
+    pub check: ::core::option::Option<::prost::alloc::boxed::Box<CheckInfo>>,
     #[prost(message, optional, tag = "12")]
     pub kill_policy: ::core::option::Option<KillPolicy>,
     #[prost(bytes = "vec", optional, tag = "6")]
     pub data: ::core::option::Option<::prost::alloc::vec::Vec<u8>>,
     #[prost(message, optional, tag = "10")]
     pub labels: ::core::option::Option<Labels>,
-    #[prost(message, optional, tag = "11")]
-    pub discovery: ::core::option::Option<DiscoveryInfo>,
+    #[prost(message, optional, boxed, tag = "11")]
+    pub discovery: ::core::option::Option<::prost::alloc::boxed::Box<DiscoveryInfo>>,
     #[prost(message, optional, tag = "14")]
     pub max_completion_time: ::core::option::Option<DurationInfo>,
     #[prost(btree_map = "string, message", tag = "15")]
@@ -1899,12 +1915,12 @@ pub struct Task {
     pub status_update_uuid: ::core::option::Option<::prost::alloc::vec::Vec<u8>>,
     #[prost(message, optional, tag = "11")]
     pub labels: ::core::option::Option<Labels>,
-    #[prost(message, optional, tag = "12")]
-    pub discovery: ::core::option::Option<DiscoveryInfo>,
-    #[prost(message, optional, tag = "13")]
-    pub container: ::core::option::Option<ContainerInfo>,
-    #[prost(message, optional, tag = "15")]
-    pub health_check: ::core::option::Option<HealthCheck>,
+    #[prost(message, optional, boxed, tag = "12")]
+    pub discovery: ::core::option::Option<::prost::alloc::boxed::Box<DiscoveryInfo>>,
+    #[prost(message, optional, boxed, tag = "13")]
+    pub container: ::core::option::Option<::prost::alloc::boxed::Box<ContainerInfo>>,
+    #[prost(message, optional, boxed, tag = "15")]
+    pub health_check: ::core::option::Option<::prost::alloc::boxed::Box<HealthCheck>>,
     #[prost(message, optional, tag = "16")]
     pub kill_policy: ::core::option::Option<KillPolicy>,
     #[prost(string, optional, tag = "14")]

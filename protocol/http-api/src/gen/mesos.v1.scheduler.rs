@@ -3,8 +3,10 @@
 pub struct Event {
     #[prost(enumeration = "event::Type", optional, tag = "1")]
     pub r#type: ::core::option::Option<i32>,
-    #[prost(message, optional, tag = "2")]
-    pub subscribed: ::core::option::Option<event::Subscribed>,
+    #[prost(message, optional, boxed, tag = "2")]
+    pub subscribed: ::core::option::Option<
+        ::prost::alloc::boxed::Box<event::Subscribed>,
+    >,
     #[prost(message, optional, tag = "3")]
     pub offers: ::core::option::Option<event::Offers>,
     #[prost(message, optional, tag = "9")]
@@ -15,8 +17,10 @@ pub struct Event {
     pub rescind_inverse_offer: ::core::option::Option<event::RescindInverseOffer>,
     #[prost(message, optional, tag = "5")]
     pub update: ::core::option::Option<event::Update>,
-    #[prost(message, optional, tag = "11")]
-    pub update_operation_status: ::core::option::Option<event::UpdateOperationStatus>,
+    #[prost(message, optional, boxed, tag = "11")]
+    pub update_operation_status: ::core::option::Option<
+        ::prost::alloc::boxed::Box<event::UpdateOperationStatus>,
+    >,
     #[prost(message, optional, tag = "6")]
     pub message: ::core::option::Option<event::Message>,
     #[prost(message, optional, tag = "7")]
@@ -352,8 +356,8 @@ pub struct Call {
     pub framework_id: ::core::option::Option<super::FrameworkId>,
     #[prost(enumeration = "call::Type", optional, tag = "2")]
     pub r#type: ::core::option::Option<i32>,
-    #[prost(message, optional, tag = "3")]
-    pub subscribe: ::core::option::Option<call::Subscribe>,
+    #[prost(message, optional, boxed, tag = "3")]
+    pub subscribe: ::core::option::Option<::prost::alloc::boxed::Box<call::Subscribe>>,
     #[prost(message, optional, tag = "4")]
     pub accept: ::core::option::Option<call::Accept>,
     #[prost(message, optional, tag = "5")]
@@ -376,16 +380,20 @@ pub struct Call {
     >,
     #[prost(message, optional, tag = "9")]
     pub reconcile: ::core::option::Option<call::Reconcile>,
-    #[prost(message, optional, tag = "18")]
-    pub reconcile_operations: ::core::option::Option<call::ReconcileOperations>,
+    #[prost(message, optional, boxed, tag = "18")]
+    pub reconcile_operations: ::core::option::Option<
+        ::prost::alloc::boxed::Box<call::ReconcileOperations>,
+    >,
     #[prost(message, optional, tag = "10")]
     pub message: ::core::option::Option<call::Message>,
     #[prost(message, optional, tag = "11")]
     pub request: ::core::option::Option<call::Request>,
     #[prost(message, optional, tag = "16")]
     pub suppress: ::core::option::Option<call::Suppress>,
-    #[prost(message, optional, tag = "19")]
-    pub update_framework: ::core::option::Option<call::UpdateFramework>,
+    #[prost(message, optional, boxed, tag = "19")]
+    pub update_framework: ::core::option::Option<
+        ::prost::alloc::boxed::Box<call::UpdateFramework>,
+    >,
 }
 /// Nested message and enum types in `Call`.
 pub mod call {

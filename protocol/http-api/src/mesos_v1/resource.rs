@@ -212,7 +212,7 @@ fn reservations(resource: &proto::Resource) -> Result<Vec<Reservation>, String> 
             stack(&[ReservationInfo {
                 r#type: Some(reservation_info::Type::Dynamic.into()),
                 role: Some(role.to_owned()),
-                ..info.clone()
+                ..ReservationInfo::clone(info)
             }])
         }
     }
@@ -293,11 +293,8 @@ pub(super) fn append_resources(
                 [] => wire.role = Some("*".to_owned()),
                 [only] => {
                     wire.role = Some(only.role.to_string());
-                    wire.reservation = (only.kind == ReservationKind::Dynamic).then(|| ReservationInfo {
-                        r#type: None,
-                        role: None,
-                        ..reservation_to_wire(only)
-                    });
+                    wire.reservation = (only.kind == ReservationKind::Dynamic)
+                        .then(|| Box::new(ReservationInfo { r#type: None, role: None, ..reservation_to_wire(only) }));
                 }
                 _ if form == Form::PreRefinement => continue,
                 _ => {}

@@ -35,11 +35,11 @@ pub fn event_to_wire(event: &Event, capabilities: &Capabilities, introduction: &
     let mut wire = scheduler::Event::default();
     let kind = match event {
         Event::Subscribed { framework_id, heartbeat_interval } => {
-            wire.subscribed = Some(event::Subscribed {
+            wire.subscribed = Some(Box::new(event::Subscribed {
                 framework_id: proto::FrameworkId { value: framework_id.to_string() },
                 heartbeat_interval_seconds: Some(in_seconds(*heartbeat_interval)),
                 master_info: Some(master_info(introduction)),
-            });
+            }));
             event::Type::Subscribed
         }
         Event::Offers(offers) => {
@@ -72,18 +72,18 @@ pub fn event_to_wire(event: &Event, capabilities: &Capabilities, introduction: &
             event::Type::Update
         }
         Event::OperationFailed { operation_id, message } => {
-            wire.update_operation_status = Some(event::UpdateOperationStatus {
+            wire.update_operation_status = Some(Box::new(event::UpdateOperationStatus {
                 status: proto::OperationStatus {
                     operation_id: Some(proto::OperationId { value: operation_id.to_string() }),
                     state: OperationState::OperationError.into(),
                     message: Some(message.to_string()),
                     ..Default::default()
                 },
-            });
+            }));
             event::Type::UpdateOperationStatus
         }
         Event::OperationUnknown { operation_id, agent_id } => {
-            wire.update_operation_status = Some(event::UpdateOperationStatus {
+            wire.update_operation_status = Some(Box::new(event::UpdateOperationStatus {
                 status: proto::OperationStatus {
                     operation_id: Some(proto::OperationId { value: operation_id.to_string() }),
                     state: OperationState::OperationUnknown.into(),
@@ -94,7 +94,7 @@ pub fn event_to_wire(event: &Event, capabilities: &Capabilities, introduction: &
                     agent_id: agent_id.as_ref().map(|id| proto::AgentId { value: id.to_string() }),
                     ..Default::default()
                 },
-            });
+            }));
             event::Type::UpdateOperationStatus
         }
         Event::Message { agent_id, executor_id, data } => {
