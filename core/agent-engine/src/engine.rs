@@ -266,7 +266,7 @@ impl AgentEngine {
         status.executor_id = Some(ExecutorId::from(&task.task.id));
         status.container = Some(ContainerStatus {
             container_id: task.container_id.clone(),
-            ip_addresses: alloc::vec![self.info.ip.clone()],
+            ip_addresses: Arc::from([self.info.ip.clone()]),
             executor_pid: task.supervisor_pid(),
         });
         task.updates.push(status.clone());

@@ -227,7 +227,7 @@ impl AgentEngine {
             executor_id: Some(ExecutorId::from(&task_id)),
             container: Some(ContainerStatus {
                 container_id: here.container_id.clone(),
-                ip_addresses: alloc::vec![self.info.ip.clone()],
+                ip_addresses: Arc::from([self.info.ip.clone()]),
                 executor_pid: None,
             }),
             ..TaskStatus::new(framework_id, task_id, TaskState::Starting, Source::Executor, at)

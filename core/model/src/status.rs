@@ -4,7 +4,6 @@ use crate::resource::Resources;
 use crate::task::TaskState;
 use crate::{AgentId, ContainerId, ExecutorId, FrameworkId, TaskId, Uuid, WallTime};
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 /// Who made a status.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -62,8 +61,8 @@ pub enum Exit {
 pub struct ContainerStatus {
     /// The container.
     pub container_id: ContainerId,
-    /// Addresses of its network, as text.
-    pub ip_addresses: Vec<Arc<str>>,
+    /// Addresses of its network, as text. A list that statuses share: an agent's containers mostly have its own.
+    pub ip_addresses: Arc<[Arc<str>]>,
     /// Process id of the executor; for command tasks of the supervisor.
     pub executor_pid: Option<u32>,
 }

@@ -87,10 +87,8 @@ impl Entry {
             if container.container_id == known.container_id {
                 container.container_id = known.container_id.clone();
             }
-            for (address, known) in container.ip_addresses.iter_mut().zip(&known.ip_addresses) {
-                if address == known {
-                    *address = known.clone();
-                }
+            if container.ip_addresses == known.ip_addresses {
+                container.ip_addresses = Arc::clone(&known.ip_addresses);
             }
         }
     }
@@ -197,7 +195,7 @@ mod tests {
             status.executor_id = Some(ExecutorId::parse(executor).unwrap());
             status.container = Some(ContainerStatus {
                 container_id: ContainerId::parse("c").unwrap(),
-                ip_addresses: vec![address.into()],
+                ip_addresses: Arc::from([address.into()]),
                 executor_pid: None,
             });
             status

@@ -7,7 +7,7 @@ use crate::bytes::{HEAD_BYTES, WireError, open, seal};
 use crate::limits::{FRAME_BYTES_MAX, GREETING_BYTES_MAX, HTTP_HEAD_BYTES_MAX};
 use crate::picture::PicturePart;
 use crate::v1::request as wire;
-use crate::v1::{Mirror, node_message, view};
+use crate::v1::{Mirror, batch, view};
 use muster_model::node_message::NodeMessage;
 use muster_model::{NodeId, Uuid};
 use std::sync::Arc;
@@ -145,7 +145,7 @@ impl Kind {
 /// What most frames of one value need.
 const ROOM: usize = 512;
 /// What a message of a batch needs, on average of a launch's.
-const MESSAGE_ROOM: usize = 256;
+const MESSAGE_ROOM: usize = 112;
 
 const GREETING: Kind = Kind { version: GREETING_VERSION, ..Kind::new(1, "greeting of a node", GREETING_BYTES_MAX) };
 const MESSAGES: Kind = Kind::new(2, "messages between engines", FRAME_BYTES_MAX);
@@ -177,10 +177,10 @@ codec! {
 /// Makes one frame of messages. Errors: [`WireError::TooLong`]; a batch of more than one message can then be split.
 pub fn encode_messages(messages: &[NodeMessage]) -> Result<Vec<u8>, WireError> {
     let room = ROOM + messages.len().saturating_mul(MESSAGE_ROOM);
-    seal(MESSAGES, room, |names| node_message::Batch::to_wire(messages, names))
+    seal(MESSAGES, room, |names| batch::Batch::to_wire(messages, names))
 }
 
 /// Reads a frame of messages. Errors: [`WireError`], whatever the bytes are.
 pub fn decode_messages(frame: &[u8]) -> Result<Vec<NodeMessage>, WireError> {
-    open::<node_message::Batch, _>(MESSAGES, frame, node_message::Batch::from_wire)
+    open::<batch::Batch, _>(MESSAGES, frame, batch::Batch::from_wire)
 }

@@ -179,6 +179,22 @@ impl<T: Mirror> Mirror for Vec<T> {
     }
 }
 
+/// A list that the model shares.
+#[derive(Archive, Serialize)]
+pub(crate) struct Several<T>(Vec<T>);
+
+impl<T: Mirror> Mirror for Several<T> {
+    type Model = Arc<[T::Model]>;
+
+    fn to_wire(value: &Self::Model) -> Self {
+        Self(value.iter().map(T::to_wire).collect())
+    }
+
+    fn from_wire(archived: &ArchivedSeveral<T>) -> Result<Self::Model, WireError> {
+        archived.0.iter().map(T::from_wire).collect()
+    }
+}
+
 impl<T: Mirror> Mirror for Option<T> {
     type Model = Option<T::Model>;
 

@@ -2,7 +2,7 @@
 
 use super::noun::{AgentId, ContainerId, ExecutorId, FrameworkId, TaskId, TaskState, Uuid, WallTime};
 use super::resource::Resources;
-use super::{Blob, mirror_enum, mirror_struct};
+use super::{Blob, Several, mirror_enum, mirror_struct};
 
 mirror_enum!(Source, ArchivedSource = muster_model::status::Source { ControlPlane, Agent, Executor });
 
@@ -41,7 +41,7 @@ mirror_enum!(Exit, ArchivedExit = muster_model::status::Exit { Code(code: u8), S
 
 mirror_struct!(ContainerStatus, ArchivedContainerStatus = muster_model::status::ContainerStatus {
     container_id: ContainerId,
-    ip_addresses: Vec<String>,
+    ip_addresses: Several<String>,
     executor_pid: Option<u32>,
 });
 

@@ -179,7 +179,7 @@ fn full_status(state: TaskState) -> TaskStatus {
         data: Some(Arc::from(*b"bytes")),
         container: Some(ContainerStatus {
             container_id: container_id(),
-            ip_addresses: vec!["10.0.0.7".into()],
+            ip_addresses: Arc::from(["10.0.0.7".into()]),
             executor_pid: Some(4711),
         }),
         unreachable_since: Some(WallTime(1_600_000_000_000_000)),

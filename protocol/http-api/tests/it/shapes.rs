@@ -95,7 +95,7 @@ fn status(task: &Task, wire: &Value) -> TaskStatus {
     let container = &wire["container_status"];
     status.container = Some(ContainerStatus {
         container_id: ContainerId::parse(container["container_id"]["value"].as_str().unwrap()).unwrap(),
-        ip_addresses: vec!["127.0.0.1".into()],
+        ip_addresses: Arc::from(["127.0.0.1".into()]),
         executor_pid: container["executor_pid"].as_u64().map(|pid| pid as u32),
     });
     status

@@ -7,6 +7,7 @@
 //! both versions speak the newest that both know. Variants of an enum may be added at its end only, and none that is
 //! larger than those before: the recorded bytes in `tests/fixtures` then still read.
 
+pub(crate) mod batch;
 pub(crate) mod name;
 pub(crate) mod node_message;
 pub(crate) mod noun;
@@ -332,6 +333,22 @@ impl<'m, T: Mirror<'m>> Mirror<'m> for Vec<T> {
             items.push(T::from_wire(item, names)?);
         }
         Ok(items)
+    }
+}
+
+/// A list that the model shares.
+#[derive(Archive, Serialize)]
+pub(crate) struct Several<T>(Vec<T>);
+
+impl<'m, T: Mirror<'m>> Mirror<'m> for Several<T> {
+    type Model = Arc<[T::Model]>;
+
+    fn to_wire(value: &'m Self::Model, names: &mut Writing<'m>) -> Self {
+        Self(value.iter().map(|item| T::to_wire(item, names)).collect())
+    }
+
+    fn from_wire(archived: &ArchivedSeveral<T>, names: &Reading<'_>) -> Result<Self::Model, WireError> {
+        Vec::<T>::from_wire(&archived.0, names).map(Arc::from)
     }
 }
 

@@ -57,8 +57,10 @@ impl<'m> Writing<'m> {
     /// The number of a word, which is listed when it is new.
     pub(crate) fn word(&mut self, word: &'m str) -> u32 {
         // Ids of one kind differ at their ends.
-        let end = word.bytes().rev().take(3).fold(word.len(), |sum, byte| (sum << 2) ^ usize::from(byte));
-        let place = end % NEAR_WORDS;
+        let place = match word.as_bytes() {
+            [.., a, b, c] => (usize::from(*a) << 4) ^ (usize::from(*b) << 2) ^ usize::from(*c) ^ word.len(),
+            short => short.len(),
+        } % NEAR_WORDS;
         if let Some((near, number)) = self.near.get(place)
             && *near == word
             && !word.is_empty()
@@ -110,6 +112,7 @@ pub(crate) struct Row<'a> {
     word: OnceCell<Arc<str>>,
     id: OnceCell<IdText>,
     role: OnceCell<Role>,
+    list: OnceCell<Arc<[Arc<str>]>>,
 }
 
 impl<'a> Reading<'a> {
@@ -120,6 +123,7 @@ impl<'a> Reading<'a> {
             word: OnceCell::new(),
             id: OnceCell::new(),
             role: OnceCell::new(),
+            list: OnceCell::new(),
         };
         Self { words: names.words.iter().map(row).collect(), fences: &names.fences }
     }
@@ -159,6 +163,13 @@ fn once<T: Clone>(cell: &OnceCell<T>, make: impl FnOnce() -> Result<T, WireError
 impl Name for Arc<str> {
     fn of(row: &Row<'_>) -> Result<Self, WireError> {
         once(&row.word, || Ok(Self::from(row.text)))
+    }
+}
+
+/// A list of this one word.
+impl Name for Arc<[Arc<str>]> {
+    fn of(row: &Row<'_>) -> Result<Self, WireError> {
+        once(&row.list, || Ok(Self::from([<Arc<str>>::of(row)?])))
     }
 }
 

@@ -1,17 +1,13 @@
 //! Messages between owner, home and allocator, version 1.
 #![expect(clippy::enum_variant_names, reason = "the shapes are named as the model's values are")]
 
-use super::name::{Reading, Writing};
 use super::noun::{
     AgentId, AgentInfo, Duration, Fence, FrameworkBrief, FrameworkId, FrameworkInfo, Grant, NodeId, Offer, OfferId,
     RescindReason, Role, ShardId, Task, TaskId, Uuid,
 };
 use super::resource::Resources;
 use super::status::TaskStatus;
-use super::{Apart, Boxed, Mirror, Set, Shared, mirror_enum, mirror_struct};
-use crate::WireError;
-use muster_model::node_message as model;
-use rkyv::{Archive, Serialize};
+use super::{Apart, Boxed, Set, Shared, mirror_enum, mirror_struct};
 
 mirror_struct!(HomeOrder<'m>, ArchivedHomeOrder = muster_model::node_message::HomeOrder {
     framework: FrameworkBrief<'m>,
@@ -123,22 +119,3 @@ mirror_enum!(NodeMessage<'m>, ArchivedNodeMessage = muster_model::node_message::
     ToHome(message: ToHome<'m>),
     ToAllocator(message: ToAllocator<'m>),
 });
-
-/// Messages in the order in which they were sent. Whom they are for is clear from what they are.
-#[derive(Archive, Serialize)]
-pub(crate) struct Batch<'m>(Vec<NodeMessage<'m>>);
-
-impl<'m> Batch<'m> {
-    /// The shape of a batch that lies in a slice.
-    pub(crate) fn to_wire(messages: &'m [model::NodeMessage], names: &mut Writing<'m>) -> Self {
-        Self(messages.iter().map(|message| Mirror::to_wire(message, names)).collect())
-    }
-
-    /// The messages of checked bytes.
-    pub(crate) fn from_wire(
-        archived: &ArchivedBatch<'_>,
-        names: &Reading<'_>,
-    ) -> Result<Vec<model::NodeMessage>, WireError> {
-        Vec::<NodeMessage>::from_wire(&archived.0, names)
-    }
-}

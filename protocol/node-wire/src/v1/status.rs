@@ -3,7 +3,7 @@
 use super::name::{Reading, Writing};
 use super::noun::{AgentId, ContainerId, ExecutorId, FrameworkId, TaskId, TaskState, Uuid, WallTime};
 use super::resource::Resources;
-use super::{Apart, Blob, Mirror, Word, mirror_enum, mirror_struct};
+use super::{Apart, Blob, Mirror, Several, Word, mirror_enum, mirror_struct};
 use crate::WireError;
 use muster_model::status as model;
 use rkyv::{Archive, Serialize};
@@ -45,7 +45,7 @@ mirror_enum!(Exit, ArchivedExit = muster_model::status::Exit { Code(code: u8), S
 
 mirror_struct!(ContainerStatus<'m>, ArchivedContainerStatus = muster_model::status::ContainerStatus {
     container_id: ContainerId<'m>,
-    ip_addresses: Vec<Word>,
+    ip_addresses: Several<Word>,
     executor_pid: Option<u32>,
 });
 

@@ -73,6 +73,36 @@ fn ids_that_were_changed_on_the_way_are_refused() {
 }
 
 #[test]
+fn a_launch_takes_few_bytes_between_two_nodes() {
+    let without_order = |number| samples::launch(number).into_iter().skip(1);
+    let messages: Vec<_> = (0..100).flat_map(without_order).collect();
+    let frame = encode_messages(&messages).unwrap();
+    let each = frame.len() / messages.len();
+    assert!(each <= 64, "{each} bytes a message");
+}
+
+#[test]
+fn a_batch_whose_lists_do_not_belong_together_is_refused() {
+    let message = || {
+        let task_id = TaskId::parse("a-long-task-name").unwrap();
+        NodeMessage::ToHome(ToHome::TaskRemoved { framework_id: framework_id(), task_id })
+    };
+    let frame = encode_messages(&[message(), message()]).unwrap();
+    // The kinds stand before everything that is listed behind them.
+    let mut refused = 0;
+    for at in 8..frame.len() {
+        let mut changed = frame.clone();
+        changed[at] ^= 1;
+        match decode_messages(&changed) {
+            Err(WireError::BadValue { what: "batch of messages", .. }) => refused += 1,
+            Err(_) => {}
+            Ok(read) => assert_eq!(read.len(), 2, "byte {at}: a message is lost"),
+        }
+    }
+    assert!(refused > 2, "{refused} refused");
+}
+
+#[test]
 fn a_large_picture_travels_in_small_parts_and_arrives_whole() {
     let picture = samples::picture();
     let mut reader = PictureReader::default();

@@ -167,6 +167,22 @@ pub(crate) fn bare_status(state: TaskState) -> TaskStatus {
     TaskStatus::new(framework_id(), task_id(), state, Source::ControlPlane, WallTime(1_700_000_000_000_000))
 }
 
+/// What a command task's agent says: the status that a row of a batch has room for.
+pub(crate) fn plain_status(state: TaskState) -> TaskStatus {
+    TaskStatus {
+        source: Source::Executor,
+        agent_id: Some(agent_id()),
+        executor_id: Some(ExecutorId::from(&task_id())),
+        uuid: Some(uuid(9)),
+        container: Some(ContainerStatus {
+            container_id: container_id(),
+            ip_addresses: Arc::from(["10.0.0.7".into()]),
+            executor_pid: Some(4711),
+        }),
+        ..bare_status(state)
+    }
+}
+
 pub(crate) fn full_status(state: TaskState) -> TaskStatus {
     TaskStatus {
         source: Source::Executor,
@@ -179,7 +195,7 @@ pub(crate) fn full_status(state: TaskState) -> TaskStatus {
         data: Some(Arc::from(*b"bytes")),
         container: Some(ContainerStatus {
             container_id: container_id(),
-            ip_addresses: vec!["10.0.0.7".into()],
+            ip_addresses: Arc::from(["10.0.0.7".into()]),
             executor_pid: Some(4711),
         }),
         unreachable_since: Some(WallTime(1_600_000_000_000_000)),

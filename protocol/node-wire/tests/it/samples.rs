@@ -6,10 +6,10 @@ use muster_model::node_message::*;
 use muster_model::offer::RescindReason;
 use muster_model::record::Admission;
 use muster_model::resource::Resources;
-use muster_model::status::{Exit, TaskStatus};
-use muster_model::task::TaskState;
+use muster_model::status::{ContainerStatus, Exit, TaskStatus};
+use muster_model::task::{Command, Program, Task, TaskState};
 use muster_model::view::*;
-use muster_model::{AgentId, Duration, FrameworkId, Milli, NodeId, ShardId, TaskId, WallTime};
+use muster_model::{AgentId, Duration, ExecutorId, FrameworkId, Milli, NodeId, ShardId, TaskId, WallTime};
 use muster_node_wire::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -217,8 +217,106 @@ pub(crate) fn batches() -> Vec<(String, Vec<NodeMessage>)> {
     let update = |status| NodeMessage::ToHome(ToHome::Update(Arc::new(status)));
     let reasons = REASONS.iter().map(|reason| update(bare_status(TaskState::Failed).because(*reason, "text")));
     all.push(("reasons".to_owned(), reasons.collect()));
+    all.push(("statuses".to_owned(), statuses().into_iter().map(update).collect()));
+    all.push(("launch".to_owned(), launch(0)));
     all.push(("states".to_owned(), STATES.iter().map(|state| update(bare_status(*state))).collect()));
     all
+}
+
+/// Statuses that say all that a row of a batch has room for, or less, or in one point more.
+fn statuses() -> Vec<TaskStatus> {
+    let plain = || plain_status(TaskState::Running);
+    let with = |change: &dyn Fn(&mut TaskStatus)| {
+        let mut status = plain();
+        change(&mut status);
+        status
+    };
+    let in_container = |change: &dyn Fn(&mut ContainerStatus)| {
+        let mut status = plain();
+        status.container.iter_mut().for_each(change);
+        status
+    };
+    let end = TaskStatus {
+        reason: Some(REASONS[0]),
+        message: Some("Command exited with status 3".into()),
+        exit: Some(Exit::Code(3)),
+        output_bytes: Some((0, u64::MAX)),
+        ..plain_status(TaskState::Failed)
+    };
+    vec![
+        plain(),
+        end.clone(),
+        TaskStatus { reason: None, message: None, output_bytes: None, ..end.clone() },
+        plain(),
+        with(&|it| it.executor_id = None),
+        with(&|it| it.container = None),
+        in_container(&|it| it.executor_pid = None),
+        in_container(&|it| it.ip_addresses = Arc::default()),
+        // From here on each has more to say.
+        in_container(&|it| it.ip_addresses = Arc::from(["10.0.0.7".into(), "fe80::7".into()])),
+        in_container(&|it| it.executor_pid = Some(0)),
+        with(&|it| it.executor_id = Some(ExecutorId::parse("another").unwrap())),
+        with(&|it| it.agent_id = None),
+        with(&|it| it.uuid = None),
+        with(&|it| it.is_healthy = Some(true)),
+        with(&|it| it.data = Some(Arc::from(*b""))),
+        with(&|it| it.unreachable_since = Some(WallTime(1))),
+        with(&|it| it.limitation = Some(Resources::new())),
+        end,
+    ]
+}
+
+/// What one launch takes between two nodes, with the end of another one between.
+pub(crate) fn launch(number: u64) -> Vec<NodeMessage> {
+    let task_id = TaskId::parse(&format!("task-{number}")).unwrap();
+    let task = |name: &str| Arc::new(Task { id: task_id.clone(), name: name.into(), ..(*shell()).clone() });
+    let long: Vec<Arc<str>> = (0..20).map(|argument| Arc::from(argument.to_string())).collect();
+    let program = Program::Exec { path: "/bin/true".into(), arguments: long };
+    let command = Command { program, ..shell().command.clone() };
+    let mut order = HomeOrder {
+        framework: framework(),
+        home_fence: fence(),
+        sequence: number,
+        agent_id: agent_id(),
+        offers: vec![offer_id()],
+        tasks: vec![task("a"), task(""), task("é")],
+        refusal: None,
+    };
+    // A long command is listed for each task.
+    for _ in 0..2 {
+        order.tasks.push(Arc::new(Task { command: command.clone(), ..(*exec()).clone() }));
+    }
+    let update = |state| {
+        let status =
+            TaskStatus { task_id: task_id.clone(), executor_id: Some((&task_id).into()), ..plain_status(state) };
+        NodeMessage::ToHome(ToHome::Update(Arc::new(status)))
+    };
+    let acknowledge = || {
+        NodeMessage::ToOwner(ToOwner::Acknowledge {
+            framework_id: framework_id(),
+            home_fence: fence(),
+            agent_id: agent_id(),
+            task_id: task_id.clone(),
+            uuid: uuid(9),
+        })
+    };
+    let freed = |resources| {
+        let (agent_id, framework_id) = (agent_id(), framework_id());
+        NodeMessage::ToAllocator(ToAllocator::Freed { agent_id, framework_id, role: role(), resources })
+    };
+    vec![
+        NodeMessage::ToOwner(ToOwner::Order(Box::new(order))),
+        update(TaskState::Starting),
+        acknowledge(),
+        update(TaskState::Running),
+        acknowledge(),
+        freed(resources()),
+        update(TaskState::Finished),
+        acknowledge(),
+        NodeMessage::ToHome(ToHome::TaskRemoved { framework_id: framework_id(), task_id: task_id.clone() }),
+        freed(Resources::new()),
+        freed(resources()),
+    ]
 }
 
 fn headers() -> Vec<(Arc<str>, Vec<u8>)> {
