@@ -15,6 +15,7 @@ use crate::peers::{PeerHandle, PeerTable, Peers};
 use crate::probes::{ProbeEvent, Probes};
 use crate::store_worker::StoreWorker;
 use muster_home_engine::io::{self as home, Answer, ConnectionId, RequestId};
+use muster_model::node_message::NodeMessage;
 use muster_model::time::Now;
 use muster_model::view::ClusterView;
 use muster_model::{AgentId, Duration, NodeId, Uuid};
@@ -56,7 +57,8 @@ pub struct EventLoop {
     streams: HashMap<ConnectionId, mpsc::Sender<StreamItem>>,
     opening: HashMap<ConnectionId, oneshot::Sender<Result<Uuid, Answer>>>,
     answers: HashMap<RequestId, ReplyTo>,
-    links: HashMap<LinkId, PeerHandle>,
+    /// Each with what this turn has for it.
+    links: HashMap<LinkId, (PeerHandle, Vec<NodeMessage>)>,
     next_request: u64,
     readers: Vec<oneshot::Sender<ClusterView>>,
 }
@@ -185,7 +187,7 @@ impl EventLoop {
             Event::PeerUp(handle) => {
                 let (link, node) = (handle.link(), handle.node().clone());
                 self.ways.table.up(handle.clone());
-                self.links.insert(link, handle);
+                self.links.insert(link, (handle, Vec::new()));
                 Input::PeerUp { link, node }
             }
             Event::PeerDown { link, is_stopping, .. } => {

@@ -45,12 +45,13 @@ pub const STORE_GROUP_MAX: usize = 100;
 /// calls that come minutes apart; after an hour it is taken for forgotten.
 pub const IDLE_CONNECTION_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(3600);
 
-/// Silence after which a link between two nodes is given up: shards of a lost node move within seconds, and offers over a
-/// link that is down for a second are rescinded. Ten missed packets' worth of loss does not end it.
-pub const PEER_IDLE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1);
+/// Silence after which a link between two nodes is given up. What is lost with a link is told to frameworks (offers are
+/// rescinded, orders under way are dropped), so a machine that stands still for a second or two must not end one; whether
+/// a node is lost, and its shards move, is not asked of links but of probes and records.
+pub const PEER_IDLE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(3);
 
-/// How often a silent link between two nodes is kept alive.
-pub const PEER_KEEP_ALIVE_INTERVAL: std::time::Duration = std::time::Duration::from_millis(150);
+/// How often a silent link between two nodes is kept alive: ten packets may be lost.
+pub const PEER_KEEP_ALIVE_INTERVAL: std::time::Duration = std::time::Duration::from_millis(300);
 
 /// Shortest and longest wait before a node is dialled again, before jitter.
 pub const PEER_REDIAL_MIN: std::time::Duration = std::time::Duration::from_millis(50);

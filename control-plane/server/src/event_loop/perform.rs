@@ -41,6 +41,7 @@ impl EventLoop {
                 Output::Note(note) => log_note(&note),
             }
         }
+        self.send_to_peers();
     }
 
     fn probe(&self, node: &NodeId, address: &str, seq: u64) {
@@ -88,10 +89,19 @@ impl EventLoop {
 
     /// A link that has ended swallows the message; its end is an event, and all is exchanged anew on the next one.
     fn feed_peer(&mut self, link: LinkId, message: NodeMessage) {
-        if let Some(handle) = self.links.get(&link)
-            && let Err(why) = handle.send(message)
-        {
-            debug!(node = %handle.node(), %why, "message to another node not sent");
+        if let Some((_, messages)) = self.links.get_mut(&link) {
+            messages.push(message);
+        }
+    }
+
+    /// Hands each link what the turn has for it.
+    fn send_to_peers(&mut self) {
+        for (handle, messages) in self.links.values_mut() {
+            if !messages.is_empty()
+                && let Err(why) = handle.send(messages)
+            {
+                debug!(node = %handle.node(), %why, "messages to another node not sent");
+            }
         }
     }
 

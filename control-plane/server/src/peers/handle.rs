@@ -1,6 +1,9 @@
 //! One live link to another node, as the event loop and the HTTP handlers hold it.
 
-use crate::limits::{PASSED_ON_HEAD_TIMEOUT, PASSED_ON_WHOLE_BYTES_MAX, PICTURE_PART_TIMEOUT, PICTURE_TIMEOUT};
+use super::lock;
+use crate::limits::{
+    PASSED_ON_HEAD_TIMEOUT, PASSED_ON_WHOLE_BYTES_MAX, PEER_MESSAGES_MAX, PICTURE_PART_TIMEOUT, PICTURE_TIMEOUT,
+};
 use crate::sessions::Chain;
 use bytes::{Bytes, BytesMut};
 use muster_model::NodeId;
@@ -13,9 +16,9 @@ use muster_node_wire::{HttpHead, HttpRequest, NodePicture, Request};
 use muster_transport::limits::READ_CHUNK_BYTES;
 use muster_transport::quic::{CloseCode, Connection, Priority, RecvStream, SendStream};
 use std::io;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 
 /// Chunks of a passed-on body that wait for the client's socket; at the bound the other node's stream waits too.
@@ -79,18 +82,49 @@ pub enum PassedOnBody {
     Chunks(mpsc::Receiver<io::Result<Bytes>>),
 }
 
+/// Messages that wait for a link's turn to write. One lock and one wake-up for all that a turn of the event loop has.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    state: Mutex<Waiting>,
+    more: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    messages: Vec<NodeMessage>,
+    is_closed: bool,
+}
+
+impl Outbox {
+    /// Waits until there are messages, and swaps them for the empty list.
+    pub(super) async fn take(&self, empty: &mut Vec<NodeMessage>) {
+        loop {
+            std::mem::swap(&mut lock(&self.state).messages, empty);
+            if !empty.is_empty() {
+                return;
+            }
+            self.more.notified().await;
+        }
+    }
+
+    /// From now on nobody takes messages any more.
+    pub(super) fn close(&self) {
+        *lock(&self.state) = Waiting { messages: Vec::new(), is_closed: true };
+    }
+}
+
 /// A link that is up. Clones are the same link.
 #[derive(Clone, Debug)]
 pub struct PeerHandle {
     node: NodeId,
     link: LinkId,
-    queue: mpsc::Sender<NodeMessage>,
+    outbox: Arc<Outbox>,
     connection: Connection,
 }
 
 impl PeerHandle {
-    pub(super) fn new(node: NodeId, link: LinkId, queue: mpsc::Sender<NodeMessage>, connection: Connection) -> Self {
-        Self { node, link, queue, connection }
+    pub(super) fn new(node: NodeId, link: LinkId, outbox: Arc<Outbox>, connection: Connection) -> Self {
+        Self { node, link, outbox, connection }
     }
 
     /// The node at the other end.
@@ -103,15 +137,27 @@ impl PeerHandle {
         self.link
     }
 
-    /// Queues a message; messages arrive in the order in which they were queued, or the link ends.
-    pub fn send(&self, message: NodeMessage) -> Result<(), SendError> {
-        self.queue.try_send(message).map_err(|error| match error {
-            TrySendError::Full(_) => {
-                self.connection.close(CloseCode::OVERLOADED, "too many messages wait for this link");
-                SendError::Overflow
+    /// Queues messages and leaves an empty list; they arrive in the order in which they were queued, or the link ends.
+    pub fn send(&self, messages: &mut Vec<NodeMessage>) -> Result<(), SendError> {
+        {
+            let mut waiting = lock(&self.outbox.state);
+            if waiting.is_closed {
+                messages.clear();
+                return Err(SendError::Closed);
             }
-            TrySendError::Closed(_) => SendError::Closed,
-        })
+            if waiting.messages.len().saturating_add(messages.len()) > PEER_MESSAGES_MAX {
+                messages.clear();
+                self.connection.close(CloseCode::OVERLOADED, "too many messages wait for this link");
+                return Err(SendError::Overflow);
+            }
+            if waiting.messages.is_empty() {
+                std::mem::swap(&mut waiting.messages, messages);
+            } else {
+                waiting.messages.append(messages);
+            }
+        }
+        self.outbox.more.notify_one();
+        Ok(())
     }
 
     /// Asks for the other node's part of the picture.

@@ -1,9 +1,10 @@
 //! The life of one link: its turn, what it reads and writes, and its end.
 
 use super::greeting::{Agreed, Refusal};
+use super::handle::Outbox;
 use super::{LinkId, PeerHandle, Peers, REPLACED, lock};
 use crate::event::Event;
-use crate::limits::{PEER_BATCH_MAX, PEER_MESSAGES_MAX};
+use crate::limits::PEER_BATCH_MAX;
 use crate::sessions::Chain;
 use bytes::Bytes;
 use muster_model::NodeId;
@@ -14,7 +15,6 @@ use muster_node_wire::limits::FRAME_BYTES_MAX;
 use muster_node_wire::message::{decode_messages, encode_messages};
 use muster_transport::quic::{CloseCode, Connection, ConnectionLost, RecvStream, SendStream};
 use std::sync::Arc;
-use tokio::sync::mpsc;
 use tracing::info;
 
 /// How a link ended that was up.
@@ -58,8 +58,8 @@ impl Peers {
             return None;
         }
         let link = self.new_link();
-        let (queue, messages) = mpsc::channel(PEER_MESSAGES_MAX);
-        let handle = PeerHandle::new(node.clone(), link, queue, connection.clone());
+        let outbox = Arc::new(Outbox::default());
+        let handle = PeerHandle::new(node.clone(), link, Arc::clone(&outbox), connection.clone());
         self.forget_refusal(&node);
         info!(%node, %link, peer = %connection.remote_address(), "link to a node is up");
         if self.events.send(Event::PeerUp(handle)).await.is_err() {
@@ -68,10 +68,11 @@ impl Peers {
         }
         let why = tokio::select! {
             why = self.read_messages(link, recv) => why,
-            why = self.write_messages(send, messages) => why,
+            why = self.write_messages(send, &outbox) => why,
             why = self.serve_requests(&node, connection) => why,
             lost = connection.closed() => lost.to_string(),
         };
+        outbox.close();
         // What it really died of, where a stream only noticed the consequence. Closing it here would hide that.
         let (why, is_stopping) = match connection.close_reason() {
             Some(lost @ ConnectionLost::ClosedByPeer { code, .. }) => (lost.to_string(), code == CloseCode::STOPPING),
@@ -104,18 +105,17 @@ impl Peers {
         }
     }
 
-    /// Writes what is queued, many messages in one frame.
-    async fn write_messages(&self, mut send: SendStream, mut queue: mpsc::Receiver<NodeMessage>) -> String {
-        let mut batch = Vec::with_capacity(PEER_BATCH_MAX);
+    /// Writes what is queued, many messages in one frame, until the stream ends.
+    async fn write_messages(&self, mut send: SendStream, outbox: &Outbox) -> String {
+        let mut messages = Vec::new();
         loop {
-            batch.clear();
-            if queue.recv_many(&mut batch, PEER_BATCH_MAX).await == 0 {
-                // Nobody here sends any more; the other side may, until the connection ends.
-                return std::future::pending().await;
+            outbox.take(&mut messages).await;
+            for batch in messages.chunks(PEER_BATCH_MAX) {
+                if let Err(why) = self.write_batch(&mut send, batch).await {
+                    return why;
+                }
             }
-            if let Err(why) = self.write_batch(&mut send, &batch).await {
-                return why;
-            }
+            messages.clear();
         }
     }
 

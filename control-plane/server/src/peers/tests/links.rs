@@ -24,7 +24,7 @@ async fn messages_arrive_in_order_in_both_directions() {
     let (mut n1, to_n2, mut n2, to_n1) = pair(&authority).await;
     for (handle, from, to) in [(&to_n2, "n1", &mut n2), (&to_n1, "n2", &mut n1)] {
         for epoch in 0..3000 {
-            handle.send(message(epoch)).unwrap();
+            handle.send(&mut vec![message(epoch)]).unwrap();
         }
         let mut arrived = Vec::new();
         while arrived.len() < 3000 {
@@ -52,7 +52,7 @@ async fn a_message_that_fits_no_frame_ends_the_link_and_the_next_one_comes_up() 
         WallTime(1),
     );
     status.data = Some(Arc::from(vec![0u8; muster_node_wire::limits::FRAME_BYTES_MAX]));
-    to_n2.send(NodeMessage::ToHome(ToHome::Update(Arc::new(status)))).unwrap();
+    to_n2.send(&mut vec![NodeMessage::ToHome(ToHome::Update(Arc::new(status)))]).unwrap();
     let (link, why) = n1.down().await;
     assert_eq!(link, to_n2.link());
     assert!(why.contains("does not fit a frame"), "{why}");
@@ -60,7 +60,7 @@ async fn a_message_that_fits_no_frame_ends_the_link_and_the_next_one_comes_up() 
     assert!(why.contains("does not fit a frame"), "the other side is told: {why}");
     assert!(n1.up().await.link() > link);
     n2.up().await;
-    assert_eq!(to_n2.send(message(1)), Err(SendError::Closed), "an old handle never reaches the new link");
+    assert_eq!(to_n2.send(&mut vec![message(1)]), Err(SendError::Closed), "an old handle never reaches the new link");
 }
 
 #[tokio::test]
@@ -68,8 +68,9 @@ async fn a_queue_that_is_full_ends_the_link() {
     let authority = authority();
     // One thread: the link's writer gets no turn while the messages are queued.
     let (mut n1, to_n2, ..) = pair(&authority).await;
-    let refused = (0..=crate::limits::PEER_MESSAGES_MAX as u64 + 1).find_map(|epoch| to_n2.send(message(epoch)).err());
-    assert_eq!(refused, Some(SendError::Overflow));
+    let most = crate::limits::PEER_MESSAGES_MAX as u64;
+    let refused = (0..=most).find_map(|epoch| to_n2.send(&mut vec![message(epoch)]).err().map(|why| (epoch, why)));
+    assert_eq!(refused, Some((most, SendError::Overflow)), "the one that is too many");
     assert_eq!(n1.down().await.0, to_n2.link());
 }
 
