@@ -104,19 +104,23 @@ pub(crate) async fn run(args: &ScaleArgs) -> anyhow::Result<()> {
             mine.push(run);
         }
     }
-    let (mut lines, mut first, mut worst, mut points) = (Vec::new(), None, 0.0_f64, Vec::new());
+    // Compared within each round, whose runs follow each other: a shared host changes its speed from minute to minute.
+    let firsts: Vec<f64> = runs.first().into_iter().flatten().map(Run::sum).collect();
+    let (mut lines, mut worst, mut points) = (Vec::new(), 0.0_f64, Vec::new());
     for (&count, runs) in counts.iter().zip(&mut runs) {
+        let mut ratios: Vec<f64> = runs.iter().zip(&firsts).map(|(run, first)| run.sum() / first.max(1e-9)).collect();
+        ratios.sort_by(f64::total_cmp);
+        let ratio = *ratios.get(ratios.len() / 2).context("a round at least")?;
+        worst = worst.max(ratio - 1.0);
         runs.sort_by(|a, b| a.sum().total_cmp(&b.sum()));
         let sums: Vec<f64> = runs.iter().map(Run::sum).collect();
         let run = runs.get(runs.len() / 2).context("a round at least")?;
         let sum = run.sum();
-        let ratio = sum / first.get_or_insert(sum).max(1e-9);
-        worst = worst.max(ratio - 1.0);
         points.push((crossing(count)?, sum));
         let each: Vec<String> = run.node_us.iter().map(|us| format!("{us:.0}")).collect();
         outcome.row(
             format!("{count} node(s), processor time a launch"),
-            format!("{sum:.0} µs in all ({} µs each), {ratio:.2} of the first run's", each.join(" + ")),
+            format!("{sum:.0} µs in all ({} µs each), {ratio:.2} of the round's first run", each.join(" + ")),
         );
         let rss: Vec<String> = run.rss_kib.iter().map(|kib| (kib / 1024).to_string()).collect();
         outcome.row(
@@ -131,14 +135,18 @@ pub(crate) async fn run(args: &ScaleArgs) -> anyhow::Result<()> {
                 run.others_cores
             ),
         );
-        if let ([least, ..], [.., most]) = (&sums[..], &sums[..])
-            && args.repeat > 1
-        {
-            outcome.row("", format!("the median of {} rounds, which took {least:.0} to {most:.0} µs", args.repeat));
+        if let ([least, .., most], [low, .., high]) = (&sums[..], &ratios[..]) {
+            outcome.row(
+                "",
+                format!(
+                    "medians of {} rounds, which took {least:.0} to {most:.0} µs, {low:.2} to {high:.2} of their first runs",
+                    args.repeat
+                ),
+            );
         }
         lines.push(
             json!({"nodes": count, "seconds": run.seconds, "server_cpu_us_each": sum, "per_node_us": run.node_us,
-            "server_cpu_us_each_of_rounds": sums, "ratio": ratio, "etcd_cpu_us_each": run.etcd_us,
+            "server_cpu_us_each_of_rounds": sums, "ratio": ratio, "ratios_of_rounds": ratios, "etcd_cpu_us_each": run.etcd_us,
             "generator_cpu_us_each": run.generator_us, "server_rss_kib": run.rss_kib,
             "other_programs_cores": run.others_cores}),
         );
