@@ -28,7 +28,7 @@ use tracing::warn;
 const LOOK_INTERVAL: Duration = Duration::from_nanos(PROBE_INTERVAL.0);
 /// A look that comes so much later than planned was a pause.
 const LATE_MAX: Duration = Duration::from_millis(400);
-/// Commands that wait for the thread. At the bound a probe is not sent, and counted; the next one is 100 ms away.
+/// Commands that wait for the thread. At the bound a probe is not sent, and counted; the next one is at most 200 ms away.
 const COMMANDS_MAX: usize = 1024;
 /// An answer to a probe that is so many probes old says nothing of now.
 const ANSWER_AGE_MAX: u64 = 5;

@@ -16,7 +16,7 @@ use muster_node_wire::{HttpHead, HttpRequest, NodePicture, Request};
 use muster_transport::limits::READ_CHUNK_BYTES;
 use muster_transport::quic::{CloseCode, Connection, Priority, RecvStream, SendStream};
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
@@ -83,33 +83,23 @@ pub enum PassedOnBody {
 }
 
 /// Messages that wait for a link's turn to write. One lock and one wake-up for all that a turn of the event loop has.
+/// The link's task alone keeps it: once that is gone, nobody takes messages any more.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    state: Mutex<Waiting>,
+    messages: Mutex<Vec<NodeMessage>>,
     more: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Waiting {
-    messages: Vec<NodeMessage>,
-    is_closed: bool,
 }
 
 impl Outbox {
     /// Waits until there are messages, and swaps them for the empty list.
     pub(super) async fn take(&self, empty: &mut Vec<NodeMessage>) {
         loop {
-            std::mem::swap(&mut lock(&self.state).messages, empty);
+            std::mem::swap(&mut *lock(&self.messages), empty);
             if !empty.is_empty() {
                 return;
             }
             self.more.notified().await;
         }
-    }
-
-    /// From now on nobody takes messages any more.
-    pub(super) fn close(&self) {
-        *lock(&self.state) = Waiting { messages: Vec::new(), is_closed: true };
     }
 }
 
@@ -118,13 +108,13 @@ impl Outbox {
 pub struct PeerHandle {
     node: NodeId,
     link: LinkId,
-    outbox: Arc<Outbox>,
+    outbox: Weak<Outbox>,
     connection: Connection,
 }
 
 impl PeerHandle {
-    pub(super) fn new(node: NodeId, link: LinkId, outbox: Arc<Outbox>, connection: Connection) -> Self {
-        Self { node, link, outbox, connection }
+    pub(super) fn new(node: NodeId, link: LinkId, outbox: &Arc<Outbox>, connection: Connection) -> Self {
+        Self { node, link, outbox: Arc::downgrade(outbox), connection }
     }
 
     /// The node at the other end.
@@ -139,24 +129,24 @@ impl PeerHandle {
 
     /// Queues messages and leaves an empty list; they arrive in the order in which they were queued, or the link ends.
     pub fn send(&self, messages: &mut Vec<NodeMessage>) -> Result<(), SendError> {
+        let Some(outbox) = self.outbox.upgrade() else {
+            messages.clear();
+            return Err(SendError::Closed);
+        };
         {
-            let mut waiting = lock(&self.outbox.state);
-            if waiting.is_closed {
-                messages.clear();
-                return Err(SendError::Closed);
-            }
-            if waiting.messages.len().saturating_add(messages.len()) > PEER_MESSAGES_MAX {
+            let mut waiting = lock(&outbox.messages);
+            if waiting.len().saturating_add(messages.len()) > PEER_MESSAGES_MAX {
                 messages.clear();
                 self.connection.close(CloseCode::OVERLOADED, "too many messages wait for this link");
                 return Err(SendError::Overflow);
             }
-            if waiting.messages.is_empty() {
-                std::mem::swap(&mut waiting.messages, messages);
+            if waiting.is_empty() {
+                std::mem::swap(&mut *waiting, messages);
             } else {
-                waiting.messages.append(messages);
+                waiting.append(messages);
             }
         }
-        self.outbox.more.notify_one();
+        outbox.more.notify_one();
         Ok(())
     }
 

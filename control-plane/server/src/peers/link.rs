@@ -59,7 +59,7 @@ impl Peers {
         }
         let link = self.new_link();
         let outbox = Arc::new(Outbox::default());
-        let handle = PeerHandle::new(node.clone(), link, Arc::clone(&outbox), connection.clone());
+        let handle = PeerHandle::new(node.clone(), link, &outbox, connection.clone());
         self.forget_refusal(&node);
         info!(%node, %link, peer = %connection.remote_address(), "link to a node is up");
         if self.events.send(Event::PeerUp(handle)).await.is_err() {
@@ -72,7 +72,7 @@ impl Peers {
             why = self.serve_requests(&node, connection) => why,
             lost = connection.closed() => lost.to_string(),
         };
-        outbox.close();
+        drop(outbox);
         // What it really died of, where a stream only noticed the consequence. Closing it here would hide that.
         let (why, is_stopping) = match connection.close_reason() {
             Some(lost @ ConnectionLost::ClosedByPeer { code, .. }) => (lost.to_string(), code == CloseCode::STOPPING),

@@ -8,7 +8,7 @@
 mod read;
 
 use super::Mirror;
-use super::name::Writing;
+use super::name::{Writing, add};
 use super::node_message::NodeMessage;
 use super::noun::{Command, FrameworkBrief, TaskState};
 use super::resource::Resources;
@@ -83,7 +83,7 @@ struct TaskRow {
     id_bytes: u8,
 }
 
-/// Text: the task's id.
+/// Text: the task's id. This row and the two of one size without gaps below are written as they lie in memory.
 #[derive(Archive, Serialize)]
 #[repr(C)]
 struct AcknowledgeRow {
@@ -368,15 +368,13 @@ impl<'m> Last<'m> {
 /// The number of the same value among the last ones, or a new one.
 fn place<'m, T: PartialEq>(seen: &mut Vec<&'m T>, value: &'m T, may_share: bool, list: impl FnOnce()) -> u32 {
     let found = seen.iter().rev().take(LAST).position(|one| may_share && *one == value);
-    let place = match found {
-        Some(back) => seen.len() - 1 - back,
+    match found {
+        Some(back) => length(seen.len() - 1 - back),
         None => {
-            seen.push(value);
             list();
-            seen.len() - 1
+            add(seen, value)
         }
-    };
-    length(place)
+    }
 }
 
 fn is_shared(command: &model::task::Command) -> bool {

@@ -94,8 +94,8 @@ impl<'m> Writing<'m> {
     }
 }
 
-/// A frame's bound keeps numbers far below 2^32.
-fn add<T>(list: &mut Vec<T>, item: T) -> u32 {
+/// Lists an item. Returns its number, which a frame's bound keeps far below 2^32.
+pub(crate) fn add<T>(list: &mut Vec<T>, item: T) -> u32 {
     list.push(item);
     u32::try_from(list.len() - 1).unwrap_or(u32::MAX)
 }
